@@ -1,0 +1,156 @@
+"""What made a result: the code that a script reaches, and the record of a run."""
+
+import ast
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from percept.files import hash_text, sha256
+
+PACKAGE = Path(__file__).parent
+PACKAGES_NAMED = (
+    "percept", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "h5py", "nibabel", "nilearn", "himalaya",
+    "scikit-learn", "scikit-image", "torch", "open_clip_torch", "isal", "boto3", "pydantic", "matplotlib",
+)  # fmt: skip
+
+
+def code_version(*names: str) -> str:
+    """Twelve hex digits over the source of modules and of all of `percept` that they import.
+
+    Put into the `params` of a rule, it makes Snakemake rerun the rule when a function that its script may
+    reach was edited, and only then: comments, docstrings and formatting do not count, nor does touching a
+    file. `names` are modules (`percept.voxels.extract`) or paths of scripts. A module's whole source counts,
+    whichever of its functions is used; imports inside functions count as well.
+
+    Raises
+    ------
+    ValueError : a name is no module of percept and no file
+    """
+    digests = [f"{path.name} {_meaning(path)}" for path in sorted(closure(names))]
+    return hash_text("\n".join(digests))
+
+
+def closure(names: Iterable[str]) -> set[Path]:
+    """Source files of the modules or scripts `names` and of every module of percept they import."""
+    waiting = [_path_of(name) for name in names]
+    found: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imports(path)
+    return found
+
+
+def _path_of(name: str) -> Path:
+    path = Path(name) if name.endswith(".py") else _module_path(name)
+    if path is None or not path.is_file():
+        raise ValueError(f"{name!r} is neither a module of percept nor the path of a script")
+    return path.resolve()
+
+
+def _module_path(name: str) -> Path | None:
+    parts = name.split(".")
+    if parts[0] != PACKAGE.name:
+        return None
+    base = PACKAGE.joinpath(*parts[1:])
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+@cache
+def _tree(path: Path, modified_ns: int) -> ast.Module:
+    """Syntax tree of a file; `modified_ns` keeps the cache honest within a long-lived process."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(path: Path) -> list[Path]:
+    """Modules of percept that a file imports, with the packages they live in."""
+    names: set[str] = set()
+    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    names |= {name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)}
+    return [found.resolve() for name in names if (found := _module_path(name))]
+
+
+def _meaning(path: Path) -> str:
+    """Hash of what a file does: its syntax tree without docstrings."""
+    return _meaning_at(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _meaning_at(path: Path, modified_ns: int) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and _has_docstring(node):
+            node.body[0] = ast.Pass()
+    return hash_text(ast.dump(tree))
+
+
+def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
+
+
+def manifest(config: dict[str, Any], inputs: Iterable[str | Path], repository: Path) -> dict[str, Any]:
+    """The record of a run: configuration, versions, git commit, machine, and hashes of its inputs.
+
+    Parameters
+    ----------
+    config : the configuration with its defaults filled in
+    inputs : files whose SHA-256 is recorded, by path
+    repository : folder whose git commit is recorded; "unknown" outside a checkout
+    """
+    return {
+        "config": config,
+        "config_hash": hash_text(repr(sorted(config.items()))),
+        "git": git_state(repository),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+        "command": sys.argv[0],
+        "inputs": {str(path): sha256(path) for path in sorted(map(str, inputs))},
+    }
+
+
+def _versions() -> dict[str, str]:
+    known = {}
+    for name in PACKAGES_NAMED:
+        try:
+            known[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            known[name] = "not installed"
+    return known
+
+
+def git_state(repository: Path) -> dict[str, Any]:
+    """Commit of a checkout and whether tracked files differ from it."""
+    commit = _git(repository, "rev-parse", "HEAD")
+    changed = _git(repository, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit or "unknown", "modified": bool(changed)}
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(repository), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+    except FileNotFoundError:  # no git on this machine: the record says so
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
