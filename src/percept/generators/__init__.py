@@ -1,0 +1,1 @@
+"""Generators: predicted targets become images. One module per kind, registered by its config section."""
