@@ -13,6 +13,9 @@ from typing import Any
 from percept.files import hash_text, sha256
 
 PACKAGE = Path(__file__).parent
+# What a setting means is written where it is used, and its value is tracked as a parameter of the rule; how a
+# log looks changes no result. Counting these two would retrain every network for a new option elsewhere.
+NOT_COUNTED = (PACKAGE / "config.py", PACKAGE / "log.py")
 PACKAGES_NAMED = (
     "percept", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "h5py", "nibabel", "nilearn", "himalaya",
     "scikit-learn", "scikit-image", "torch", "open_clip_torch", "isal", "boto3", "pydantic", "matplotlib",
@@ -24,7 +27,7 @@ def code_version(*names: str) -> str:
 
     Put into the `params` of a rule, it makes Snakemake rerun the rule when a function that its script may
     reach was edited, and only then: comments, docstrings and formatting do not count, nor does touching a
-    file. `names` are modules (`percept.voxels.extract`) or paths of scripts. A module's whole source counts,
+    file, nor do the definitions of settings (their values are parameters already). `names` are modules (`percept.voxels.extract`) or paths of scripts. A module's whole source counts,
     whichever of its functions is used; imports inside functions count as well.
 
     Raises
@@ -41,7 +44,7 @@ def closure(names: Iterable[str]) -> set[Path]:
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in found:
+        if path not in found and path not in NOT_COUNTED:
             found.add(path)
             waiting += _imports(path)
     return found
