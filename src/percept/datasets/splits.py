@@ -224,8 +224,8 @@ def _require_disjoint(frozen: pd.DataFrame, split: SplitConfig, subject: str) ->
         raise PerceptError(
             f"split protocol {split.protocol!r}, {subject}: {len(ids)} images lie in more than one part, "
             f"first stimulus {ids[0]} in {where}. A decoder would be tested on images that it was fitted to, "
-            "so every score would be too good. Give all trials of an image one split; if the stimuli are categories "
-            "that recur by design, use `leave-one-run-out`."
+            "so every score would be too good. Give all trials of an image one split; if the stimuli are "
+            "categories that recur by design, use `leave-one-run-out`."
         )
 
 
@@ -240,8 +240,8 @@ def _require_filled(frozen: pd.DataFrame, split: SplitConfig, subject: str) -> N
         sessions = frozen["session"]
         raise PerceptError(
             f"split protocol {split.protocol!r} leaves no {' and no '.join(empty)} image for {subject}: "
-            f"{listed}, from sessions {sessions.min()} to {sessions.max()}. Nothing could be fitted or scored: "
-            "use more sessions (`dataset.sessions`), another `split.protocol`, or another "
+            f"{listed}, from sessions {sessions.min()} to {sessions.max()}. Nothing could be fitted or "
+            "scored: use more sessions (`dataset.sessions`), another `split.protocol`, or another "
             "`split.validation_fraction`."
         )
 

@@ -8,14 +8,14 @@ repeats of an image; the signal variance is the rest.
 import logging
 from typing import Literal, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from percept.files import PerceptError
 
 log = logging.getLogger(__name__)
-MEMORY = 64 * 2**20  # bytes of float64 working space; more only makes it slower (it leaves the cache)
+MEMORY = 128 * 2**20  # bytes of working space
+CONSTANT = 1e-12  # variance of a z-score below which a voxel only varies by rounding
 TooFew = Literal["error", "nan", "pooled"]
 
 
@@ -68,31 +68,31 @@ def repeats(stimulus: ArrayLike, n_repeats: int = 3, too_few: TooFew = "error", 
 
 def _too_few(n_shown: NDArray[np.int64], n_repeats: int, least: int) -> str:
     times, images = np.unique(n_shown, return_counts=True)
-    shown = ", ".join(f"{many} images {n}x" for n, many in zip(times, images, strict=True)) or "no image"
+    listed = [f"{many} images {n}x" for n, many in zip(times, images, strict=True)]
     return (
-        f"the noise ceiling needs at least {least} images with {n_repeats} repeats, but the trials in use "
-        f"show {shown}: use more sessions, or set the policy for too few repeats to 'pooled' (all images "
-        "with two or more) or 'nan' (no noise ceiling)."
+        f"the noise ceiling needs at least {least} images with {n_repeats} repeats, but the trials in use show "
+        f"{', '.join(listed) or 'no image'}: use more sessions, or set the policy for too few repeats to "
+        "'pooled' (all images with two or more) or 'nan' (no noise ceiling)."
     )
 
 
-def noise_variance(z: NDArray | h5py.Dataset, repeated: Repeats) -> NDArray[np.float64]:
-    """Variance of z between repeats of an image, (voxel,): unbiased within each image, averaged over images.
+def noise_variance(z: NDArray, repeated: Repeats) -> NDArray[np.float64]:
+    """Variance of z between repeats of an image, (voxel,): unbiased within each image, mean over images.
 
-    Images with unequal repeats are weighted by their degrees of freedom. An image with a NaN trial is left out
-    for that voxel; NaN where none remains, and where nothing varies (a constant voxel has no noise to measure).
-    Works through blocks of voxels in at most about `MEMORY` bytes.
+    Images with unequal repeats are weighted by their degrees of freedom. An image with a NaN trial is left
+    out for that voxel; NaN where none remains, and where nothing varies (a constant voxel has no noise to
+    measure). Works through blocks of voxels in at most about `MEMORY` bytes.
 
     Parameters
     ----------
-    z : (trial, voxel), z-scored within each session
+    z : (trial, voxel), z-scored within each session; an array, or anything that is sliced like one
     repeated : the trials that count (`repeats`)
     """
     n_voxels = z.shape[1]
     variance = np.full(n_voxels, np.nan)
     if repeated.rows.size == 0:
         return variance
-    width = max(1, MEMORY // (16 * max(z.shape[0], 1)))
+    width = max(1, MEMORY // (32 * max(z.shape[0], 1)))
     for start in range(0, n_voxels, width):
         block = np.asarray(z[:, start : start + width])[repeated.rows].astype(np.float64)  # (row, voxel)
         variance[start : start + width] = _pooled_variance(block, repeated.starts, repeated.counts)
@@ -107,16 +107,17 @@ def _pooled_variance(block: NDArray, starts: NDArray, counts: NDArray) -> NDArra
     freedom = np.isfinite(squares) * (counts[:, None] - 1)
     total = freedom.sum(axis=0)
     spread = np.nansum(np.where(np.isfinite(squares), squares, 0), axis=0)
-    return np.divide(spread, total, out=np.full(total.shape, np.nan), where=(total > 0) & (spread > 0))
+    return np.divide(spread, total, out=np.full(total.shape, np.nan), where=spread > CONSTANT * total)
 
 
 def ncsnr(
-    z: NDArray | h5py.Dataset, stimulus: ArrayLike, n_repeats: int = 3, too_few: TooFew = "error"
+    z: NDArray, stimulus: ArrayLike, n_repeats: int = 3, too_few: TooFew = "error"
 ) -> NDArray[np.float32]:
     """Noise-ceiling signal-to-noise ratio of each voxel, (voxel,), as NSD releases it.
 
-    ncsnr = sqrt(max(0, 1 - v)) / sqrt(v) with v the `noise_variance`: the standard deviation of the signal in
-    units of that of single-trial noise. It is biased upwards near 0, because negative signal variances are cut.
+    ncsnr = sqrt(max(0, 1 - v)) / sqrt(v) with v the `noise_variance`: the standard deviation of the signal
+    in units of that of single-trial noise. It is biased upwards near 0, because negative signal variances
+    are cut.
 
     Parameters
     ----------
@@ -127,8 +128,8 @@ def ncsnr(
 
     Returns
     -------
-    (voxel,) float32, at least 0; NaN, never 0, for voxels that are constant or nowhere valid (their number and
-    the first of them are logged)
+    (voxel,) float32, at least 0; NaN, never 0, for voxels that are constant or nowhere valid (their number
+    and the first of them are logged)
 
     Raises
     ------
@@ -152,10 +153,10 @@ def ncsnr(
 
 
 def noise_ceiling(snr: ArrayLike, n_repeats: ArrayLike) -> NDArray[np.float64]:
-    """Share of variance, in [0, 1], that a perfect model explains in responses averaged over repeats: an R².
+    """Share of variance, in [0, 1], that a perfect model explains in averages over repeats: an R².
 
-    NC = ncsnr² / (ncsnr² + mean over images of 1 / repeats). With A, B, C images of 3, 2, 1 repeats the mean is
-    (A/3 + B/2 + C) / (A + B + C), NSD's formula for unequal repeats. NSD prints 100 times this.
+    NC = ncsnr² / (ncsnr² + mean over images of 1 / repeats). With A, B, C images of 3, 2, 1 repeats the mean
+    is (A/3 + B/2 + C) / (A + B + C), NSD's formula for unequal repeats. NSD prints 100 times this.
 
     Parameters
     ----------
@@ -174,5 +175,5 @@ def noise_ceiling(snr: ArrayLike, n_repeats: ArrayLike) -> NDArray[np.float64]:
 
 
 def correlation_ceiling(snr: ArrayLike, n_repeats: ArrayLike) -> NDArray[np.float64]:
-    """Correlation of a perfect model with responses averaged over repeats, in [0, 1]: sqrt(`noise_ceiling`)."""
+    """Correlation of a perfect model with responses averaged over repeats: sqrt(`noise_ceiling`)."""
     return np.sqrt(noise_ceiling(snr, n_repeats))
