@@ -1,0 +1,126 @@
+"""What a download will do, known before its first byte: sizes, what is there already, room on the disk."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from percept.config import DownloadConfig
+from percept.datasets.download import transfer
+from percept.datasets.download.bucket import Bucket, Refused, Remote, where
+from percept.datasets.download.progress import readable
+from percept.files import PerceptError
+
+T = TypeVar("T")
+R = TypeVar("R")
+FORM = "https://forms.gle/xue2bCdM9LaFNMeb7"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The objects wanted, in the order asked, and their bytes: in all, already here, still to fetch."""
+
+    remotes: tuple[Remote, ...]
+    total: int
+    present: int
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes still to fetch."""
+        return self.total - self.present
+
+
+def require_terms(accepted: bool) -> None:
+    """Refuse to touch the network before the user has agreed to NSD's terms.
+
+    Raises
+    ------
+    PerceptError : `accepted` is false; names the form and the key to set
+    """
+    if not accepted:
+        raise PerceptError(
+            "nothing was downloaded: the Natural Scenes Dataset is free to use for research and education, "
+            f"but only under its Data Access Agreement. Sign it at {FORM} and then set "
+            "`dataset.terms_accepted: true`. It binds everyone who works with your copy: no part of the "
+            "data set, neither the brain data nor the images, may be redistributed."
+        )
+
+
+def preflight(keys: Iterable[str], root: str | Path, cfg: DownloadConfig) -> Plan:
+    """Ask the server about every key and compare what is missing with the room on the disk.
+
+    Raises
+    ------
+    Refused : keys that do not exist or may not be read, all of them in one message
+    PerceptError : too little free space; names the bytes needed and the bytes free
+    """
+    return survey(Bucket(cfg), keys, Path(root))
+
+
+def survey(bucket: Bucket, keys: Iterable[str], root: Path) -> Plan:
+    """The body of `preflight`, over a bucket that is already open."""
+    keys = list(dict.fromkeys(keys))
+    paths = [target(root, key) for key in keys]
+    remotes = _heads(bucket, keys)
+    present = sum(transfer.have(path, remote) for path, remote in zip(paths, remotes, strict=True))
+    plan = Plan(remotes, sum(remote.size for remote in remotes), present)
+    free = shutil.disk_usage(_existing(root)).free
+    if plan.to_fetch > free:
+        raise PerceptError(
+            f"{root} is too small: {readable(plan.to_fetch)} are still to fetch from {where(bucket.cfg)} "
+            f"and only {readable(free)} are free ({plan.to_fetch} against {free} bytes), so the download "
+            "would stop half way. Free some space, set `dataset.root` to a larger disk, or lower "
+            "`dataset.subjects` or `dataset.sessions`."
+        )
+    return plan
+
+
+def target(root: Path, key: str) -> Path:
+    """Where a key of the bucket lies below `root`.
+
+    Raises
+    ------
+    ValueError : the key would lead out of `root`
+    """
+    parts = PurePosixPath(key).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise ValueError(f"{key!r} is no key of the bucket: keys are relative paths without `..`")
+    return root.joinpath(*parts)
+
+
+def _heads(bucket: Bucket, keys: list[str]) -> tuple[Remote, ...]:
+    refused: dict[int, list[str]] = {}
+
+    def look(key: str) -> Remote | None:
+        try:
+            return bucket.head(key)
+        except Refused as error:
+            refused.setdefault(error.status, []).append(key)
+            return None
+
+    remotes = together(bucket, look, keys)
+    for status in sorted(refused, reverse=True):  # a key that does not exist is the plainer mistake
+        raise Refused(status, sorted(refused[status]), bucket.cfg)
+    return tuple(remotes)
+
+
+def together(bucket: Bucket, work: Callable[[T], R], items: list[T]) -> list[R]:
+    """Do `work` on all items, `connections` at a time; the first error stops the others and is raised."""
+    with ThreadPoolExecutor(bucket.cfg.connections, thread_name_prefix="download") as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        except BaseException:  # also an interrupt: no thread must outlive it
+            bucket.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
