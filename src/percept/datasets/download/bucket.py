@@ -110,10 +110,10 @@ class Bucket:
         encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256"
         return Remote(key, answer["ContentLength"], answer.get("ETag", ""), checksums, encrypted)
 
-    def part_size(self, remote: Remote) -> int | None:
-        """Bytes in the first part of an object uploaded in parts; None where the server is silent."""
+    def part_size(self, remote: Remote, number: int) -> int | None:
+        """Bytes in one part, counted from 1, of an object uploaded in parts; None if the server is silent."""
         try:
-            return self._head(remote.key, PartNumber=1)["ContentLength"]
+            return self._head(remote.key, PartNumber=number)["ContentLength"]
         except PerceptError:
             return None
 
@@ -157,16 +157,18 @@ class Bucket:
         announced = answer.get("ContentRange", "")
         if announced == f"bytes {start}-{end - 1}/{remote.size}":
             return 0
-        answer["Body"].close()
         if announced:
+            answer["Body"].close()
             raise Transient(f"asked for bytes {start}-{end - 1} of {remote.size}, was sent {announced}")
         if not whole:
+            answer["Body"].close()
             raise PerceptError(
                 f"{where(self.cfg)} ignores byte ranges and would send all {remote.size} bytes of "
                 f"{remote.key}: voxels cannot be read one by one from there. Set `dataset.format: nii.gz`, "
                 "or point `dataset.download.endpoint` to a server with range requests."
             )
         if answer["ContentLength"] != remote.size:
+            answer["Body"].close()
             raise Transient(f"the body announces {answer['ContentLength']} bytes instead of {remote.size}")
         return start
 

@@ -6,6 +6,7 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def damage(path: Path, remote: Remote, bucket: Bucket) -> str | None:
     """What is wrong with a finished file, in words, or None when nothing is.
 
     The first of these that the server allows decides: its declared SHA-256 or SHA-1; an ETag that is the MD5
-    of the object; an ETag of an upload in parts, recomputed from the size of the parts; its declared CRC-32;
+    of the object; an ETag of an upload in parts, recomputed from the sizes of the parts; its declared CRC-32;
     for `.gz` files the CRC-32 and length that gzip itself stores. Otherwise the size alone vouches for the
     file, and the log says so.
     """
@@ -67,10 +68,17 @@ def _etag(remote: Remote, bucket: Bucket) -> Callable[[Path], str | None] | None
     if single := SINGLE.fullmatch(remote.etag):
         return partial(_compare, digest=hashlib.md5, expected=single[1], name="MD5")
     if in_parts := IN_PARTS.fullmatch(remote.etag):
-        part_size = bucket.part_size(remote)
-        if part_size and -(-remote.size // part_size) == int(in_parts[2]):  # else parts of unequal size
-            return partial(_compare_parts, expected=in_parts[1], part_size=part_size)
+        sizes = _equal_parts(remote.size, bucket.part_size(remote, 1), int(in_parts[2]))
+        if sizes:
+            return partial(_compare_parts, expected=in_parts[1], sizes=sizes, remote=remote, bucket=bucket)
     return None
+
+
+def _equal_parts(size: int, part_size: int | None, count: int) -> list[int] | None:
+    """Sizes of `count` parts, equal but for the last; None if they cannot be as the server tells."""
+    if part_size is None or part_size * (count - 1) >= size:
+        return None
+    return [part_size] * (count - 1) + [size - part_size * (count - 1)]
 
 
 def _gzip(remote: Remote) -> Callable[[Path], str | None] | None:
@@ -106,16 +114,25 @@ def _compare(path: Path, digest: Callable, expected: str, name: str) -> str | No
     return None if found == expected else f"{name.removeprefix('Checksum')} {found} instead of {expected}"
 
 
-def _compare_parts(path: Path, expected: str, part_size: int) -> str | None:
-    found = hashlib.md5(b"".join(_part_digests(path, part_size))).hexdigest()
-    return None if found == expected else f"MD5 of parts {found} instead of {expected}"
+def _compare_parts(path: Path, expected: str, sizes: list[int], remote: Remote, bucket: Bucket) -> str | None:
+    found = _digest_of_parts(path, sizes)
+    if found == expected:
+        return None
+    # Before the bytes are blamed: parts may be of unequal size, which takes one question per part to know.
+    with ThreadPoolExecutor(bucket.cfg.connections) as pool:
+        true = list(pool.map(partial(bucket.part_size, remote), range(1, len(sizes) + 1)))
+    if true != sizes and _digest_of_parts(path, [size or 0 for size in true]) == expected:
+        return None
+    return f"MD5 of parts {found} instead of {expected}"
 
 
-def _part_digests(path: Path, part_size: int) -> Iterator[bytes]:
+def _digest_of_parts(path: Path, sizes: list[int]) -> str:
+    digests = b""
     with path.open("rb") as file:
-        while block := file.read(min(BLOCK, part_size)):
-            digest, left = hashlib.md5(block), part_size - len(block)
-            while left and (block := file.read(min(BLOCK, left))):
+        for left in sizes:
+            digest = hashlib.md5()
+            while block := file.read(min(BLOCK, left)):
                 digest.update(block)
                 left -= len(block)
-            yield digest.digest()
+            digests += digest.digest()
+    return hashlib.md5(digests).hexdigest()
