@@ -212,8 +212,8 @@ def _whole_numbers(path: Path, subject: str, table: pd.DataFrame) -> pd.DataFram
         row, column = np.argwhere(wrong.to_numpy())[0]
         name, line = table.columns[column], table.index[row] + 2  # the header is line 1
         raise PerceptError(
-            f"{path}, line {line} ({subject}, session {table['SESSION'].iloc[row]}): {name} is "
-            f"{table.iloc[row, column]!r}, not a whole number from 1 to {upper[name]}. The trial cannot be "
+            f"{path}, line {line} ({subject}, session {numbers['SESSION'].iloc[row]:g}): {name} is "
+            f"{table.iloc[row, column]!s}, not a whole number from 1 to {upper[name]}. The trial cannot be "
             "paired with an image: download the file again, or leave this session out of `dataset.sessions`."
         )
     return numbers.astype(np.int64)

@@ -105,6 +105,10 @@ def _shared1000(request: Request) -> NDArray:
 
 
 def _shared982(request: Request) -> NDArray:
+    """The data that papers before August 2023 had of subjects 1, 2, 5 and 7: the first 37 sessions.
+
+    Subjects of fewer sessions keep all of theirs, although those papers had three fewer of them too.
+    """
     used = request.trials["session"].to_numpy() <= SESSIONS_BEFORE_2023
     return _by_shared(request, request.shared, used)
 
@@ -189,10 +193,10 @@ def freeze(
         return frozen.assign(split="test", fold=run.astype(np.int16))
     request = Request(trials, split, subject, schedule)
     names = PROTOCOLS[split.protocol](request).astype(object)
+    _require_disjoint(frozen.assign(split=names), split, subject)
     if not (names == "validation").any():
-        names[_validation_rows(request, names)] = "validation"
+        names[_validation_rows(request, names)] = "validation"  # whole images, so still disjoint
     frozen = frozen.assign(split=pd.Series(names, index=frozen.index, dtype=str), fold=np.int16(-1))
-    _require_disjoint(frozen, split, subject)
     _require_filled(frozen, split, subject)
     return frozen
 

@@ -70,7 +70,7 @@ def _too_few(n_shown: NDArray[np.int64], n_repeats: int, least: int) -> str:
     times, images = np.unique(n_shown, return_counts=True)
     listed = [f"{many} images {n}x" for n, many in zip(times, images, strict=True)]
     return (
-        f"the noise ceiling needs at least {least} images with {n_repeats} repeats, but the trials in use show "
+        f"the noise ceiling needs at least {least} images with {n_repeats} repeats; the trials in use show "
         f"{', '.join(listed) or 'no image'}: use more sessions, or set the policy for too few repeats to "
         "'pooled' (all images with two or more) or 'nan' (no noise ceiling)."
     )
