@@ -16,7 +16,7 @@ to 0 (the mean) in that session and this is logged; statistics over several sess
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from percept.voxels.store import SessionStatistics
 
 log = logging.getLogger(__name__)
 
+RESOLUTION = np.finfo(np.float32).eps  # of the betas, relative to their size
 Normalisation = Literal["session", "session-train", "train", "none"]
 
 
@@ -61,7 +62,7 @@ def load(
     """
     trials, table = store.read_trials(folder), store.read_voxels(folder)
     inside = rois.select(table, roi, custom_rois)
-    betas = store.read_betas(folder, columns=inside, raw=True).astype(np.float32, copy=False)
+    betas = store.read_betas(folder, columns=inside, raw=True, dtype=np.float32)
     if train_rows is None:
         train_rows = (trials["split"] == "train").to_numpy()
     normalise_in_place(betas, trials, store.read_statistics(folder, inside), normalisation, train_rows)
@@ -138,6 +139,8 @@ def _coefficients(
     train_rows: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centre and spread, (session, voxel), in raw units."""
+    if how not in get_args(Normalisation):
+        raise ValueError(f"unknown normalisation {how!r}; there are: {', '.join(get_args(Normalisation))}")
     if how == "none":
         return np.zeros_like(stats.mean), np.full_like(stats.sd, stats.scale)
     if how == "session":
@@ -147,14 +150,12 @@ def _coefficients(
     if how == "session-train":
         _need_training_trials(n_train, stats.sessions)
         return _training_moments(X, session, stats, train)
-    if how == "train":
-        if n_train.sum() < 2:
-            raise PerceptError(
-                f"there are {n_train.sum()} training trials, so voxels cannot be normalised by them. Choose "
-                "another split, pass the training rows, or set voxels.normalisation to session or none."
-            )
-        return _pool(*_training_moments(X, session, stats, train), n_train, stats)
-    raise ValueError(f"unknown normalisation {how!r}; there are: session, session-train, train, none")
+    if n_train.sum() < 2:
+        raise PerceptError(
+            f"there are {n_train.sum()} training trials, so voxels cannot be normalised by them. Choose "
+            "another split, pass the training rows, or set voxels.normalisation to session or none."
+        )
+    return _pool(*_training_moments(X, session, stats, train), n_train, stats)
 
 
 def _as_mask(rows: np.ndarray | None, n_rows: int) -> np.ndarray:
@@ -204,4 +205,5 @@ def _pool(
         pooled = (n * mean).sum(axis=0) / total
         squares = (n * (sd**2 + (mean - pooled) ** 2)).sum(axis=0)
         spread = np.sqrt(squares / (total - 1))
+        spread[spread <= RESOLUTION * np.abs(pooled)] = 0  # rounding of the mean of a constant
     return np.broadcast_to(pooled, mean.shape), np.broadcast_to(spread, sd.shape)

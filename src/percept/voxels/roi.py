@@ -66,7 +66,7 @@ BUILT_IN_LABELS = frozenset(label for labels in SETS.values() for label in label
 
 def column(atlas: str) -> str:
     """Name of an atlas as a column of the voxel table (`prf-visualrois` -> `prf_visualrois`)."""
-    return atlas.replace("-", "_")
+    return atlas.replace("-", "_").replace(".", "_")
 
 
 def split_label(label: str) -> tuple[str, str | None]:

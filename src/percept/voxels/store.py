@@ -180,23 +180,29 @@ def extent(folder: str | Path) -> tuple[int, int]:
 
 
 def read_betas(
-    folder: str | Path, rows: np.ndarray | None = None, columns: np.ndarray | None = None, raw: bool = False
+    folder: str | Path,
+    rows: np.ndarray | None = None,
+    columns: np.ndarray | None = None,
+    raw: bool = False,
+    dtype: np.dtype | type | None = None,
 ) -> np.ndarray:
     """Betas of some trials and voxels, in blocks of rows: little is held beside the result.
 
     Parameters
     ----------
     rows, columns : bool masks or int positions in any order, repetitions allowed; default: all
-    raw : as stored (int16 for NSD) instead of percent signal change
+    raw : in stored units (NSD: 300 per percent signal change) instead of percent signal change
+    dtype : of the result; default: float32, or as stored where `raw`
 
     Returns
     -------
-    betas : (row, column), float32 percent signal change, or the stored type
+    betas : (row, column)
     """
     with _open(folder) as file:
         betas = file["betas"]
         rows, columns = (_positions(which, n) for which, n in zip((rows, columns), betas.shape, strict=True))
-        out = np.empty((len(rows), len(columns)), betas.dtype.newbyteorder("=") if raw else np.float32)
+        dtype = dtype or (betas.dtype.newbyteorder("=") if raw else np.float32)
+        out = np.empty((len(rows), len(columns)), dtype)
         order = np.argsort(rows, kind="stable")
         for block in _blocks(betas):
             low, high = np.searchsorted(rows[order], (block.start, block.stop))
