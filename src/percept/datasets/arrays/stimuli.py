@@ -80,25 +80,24 @@ def identify(ds: ArraysDataset, stimuli: Sequence[str], known: dict[str, int], w
     by_value = {str(int(label)): number for label, number in known.items() if WHOLE.fullmatch(label)}
     ids = {}
     for label in dict.fromkeys(stimuli):
-        stem = (
-            label
-            if label in known
-            else Path(label).stem
-            if Path(label).suffix.lower() in IMAGE_SUFFIXES
-            else label
-        )
+        stem = label if label in known else _stem(label)
         value = str(int(stem)) if WHOLE.fullmatch(stem) else stem
         ids[label] = known.get(stem, by_value.get(value))
     unknown = [label for label, number in ids.items() if number is None]
     if unknown:
-        source = "the trial tables" if ds.stimuli == "labels" else locate(ds.stimuli.path)
+        place = "the trial tables" if ds.stimuli == "labels" else locate(ds.stimuli.path)
         raise PerceptError(
-            f"{where}: stimulus {unknown[0]!r} has no image in {source} ({len(unknown)} of {len(ids)} "
+            f"{where}: stimulus {unknown[0]!r} has no image in {place} ({len(unknown)} of {len(ids)} "
             f"stimuli have none; there are {len(known)}, such as {', '.join(list(known)[:3])}). Without it "
             "the trial cannot be scored: add the image, correct the table, or list the stimulus under "
             "`dataset.trials.leave_out`."
         )
     return np.array([ids[label] for label in stimuli], dtype=np.int32)
+
+
+def _stem(label: str) -> str:
+    """Name of an image file without folder and suffix; any other label as it is."""
+    return Path(label).stem if Path(label).suffix.lower() in IMAGE_SUFFIXES else label
 
 
 def labels(ds: ArraysDataset, stimuli: Sequence[int]) -> list[str]:
