@@ -201,7 +201,10 @@ class S3:
         self._client = boto3.client(
             "s3", endpoint_url=f"http://{address[0]}:{address[1]}", region_name=REGION, config=options
         )
-        self._client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        with suppress(self._client.exceptions.BucketAlreadyOwnedByYou):  # moto keeps one state per process
+            self._client.create_bucket(
+                Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
+            )
 
     def put(self, key: str, data: bytes, public: bool = True, **options: str) -> None:
         acl = "public-read" if public else "private"

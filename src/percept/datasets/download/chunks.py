@@ -69,7 +69,7 @@ def locate(
                 _in_file_order(flat_index, grid, shape, source.name), return_inverse=True
             )
             return grid, _starts(source, file, grid, voxels)[back]
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damaged files
         raise PerceptError(
             f"{source.name} cannot be read as hdf5 ({error}): it is damaged or something else. Delete the "
             "local copy and run the same command again, or set `dataset.format: nii.gz`."
@@ -95,14 +95,14 @@ def _in_file_order(
 
 def _starts(source: Source, file: h5py.File, grid: Grid, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
     """First byte of each voxel; `voxels` in the order of the file, ascending, each once."""
-    betas = file["betas"]
     try:
-        if file.id.get_create_plist().get_sizes() != (8, 8):  # bytes of addresses and lengths
-            raise Unknown
-        root = _btree_address(source, h5py.h5o.get_info(betas.id).addr + grid.offset, grid.offset)
+        link = file.id.links.get_info(b"betas")  # h5o.get_info would walk the whole index, to measure it
+        if link.type != h5py.h5l.TYPE_HARD or file.id.get_create_plist().get_sizes() != (8, 8):
+            raise Unknown  # not an address, or none of 8 bytes
+        root = _btree_address(source, link.u + grid.offset, grid.offset)
         return _descend(source, root, grid, voxels)
     except Unknown:
-        return _scan(betas)[voxels]
+        return _scan(file["betas"])[voxels]
 
 
 def _grid(file: h5py.File, name: str) -> Grid:
