@@ -1,8 +1,7 @@
 """Real BOLD through `dataset.kind: arrays`: ridge tells which of 8 categories was seen, in runs left out.
 
 Data: Haxby et al., Science 293, 2425 (2001), subject 1, one slice, from the example data of PyMVPA. A plain
-ridge classifier was measured at 68 % of single volumes and 86 % of means within a run, the nearest centroid
-at 41 % and 56 %; chance is 12.5 %.
+ridge classifier was measured at 68 % of single volumes and 86 % of means within a run; chance is 12.5 %.
 """
 
 import os
@@ -27,6 +26,10 @@ SHARED = Path(os.environ.get("PERCEPT_SHARED", REPOSITORY.parent / "shared"))
 HAXBY = SHARED / "data" / "haxby2001"
 CATEGORIES = ["bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe"]
 SHIPPED = REPOSITORY / "config" / "experiments" / "haxby.yaml"
+
+# Over 12 shuffles the accuracy had a mean of 11.5 % and this sd: more than the 3.4 % of 96 independent guesses,
+# because the blocks of a run share one shuffle and neighbouring volumes their noise.
+NULL_SD = 0.05
 
 needs_data = pytest.mark.skipif(
     not (HAXBY / "bold.nii.gz").is_file(),
@@ -141,7 +144,7 @@ def test_a_decoder_trained_on_shuffled_labels_is_at_chance(settings, subject, tm
         rows = trials["run"] == run
         trials.loc[rows, "stimulus"] = rng.permutation(8).astype(np.int32)[blocks[rows]]
     guessed = accuracy(decode(settings, subject, tmp_path, trials)["run"], Cosine(), subject[2])
-    assert abs(guessed - 1 / 8) < 3 * np.sqrt(1 / 8 * 7 / 8 / 96)
+    assert abs(guessed - 1 / 8) < 3 * NULL_SD
 
 
 def blocks_of(page):
