@@ -27,7 +27,7 @@ HAXBY = SHARED / "data" / "haxby2001"
 CATEGORIES = ["bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe"]
 SHIPPED = REPOSITORY / "config" / "experiments" / "haxby.yaml"
 
-# Over 12 shuffles the accuracy had a mean of 11.5 % and this sd: more than the 3.4 % of 96 independent guesses,
+# Over 12 shuffles the accuracy had a mean of 11.5 % and this sd, above the 3.4 % of 96 independent guesses,
 # because the blocks of a run share one shuffle and neighbouring volumes their noise.
 NULL_SD = 0.05
 
