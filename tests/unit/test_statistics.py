@@ -222,6 +222,15 @@ def test_the_pairing_null_can_take_the_median():
     assert_allclose(null, [5.0, 5.0])
 
 
+def test_the_p_value_of_a_useless_method_is_uniform(rng):
+    truth, p = np.arange(25), []
+    for _ in range(NDRAWS):
+        value = rng.random((25, 25))
+        null = pairing_null(value, truth, shuffled_items(25, 19, rng))
+        p.append(permutation_p(np.diag(value).mean(), null))
+    assert abs(np.mean(np.array(p) <= 0.2) - 0.2) < 4 * np.sqrt(0.16 / NDRAWS)
+
+
 def test_shuffles_stay_within_their_stratum(rng):
     strata = np.array([3, 1, 3, 1, 1, 7, 3])
     shuffles = shuffled_items(7, 200, rng, strata)

@@ -1,0 +1,1 @@
+"""How good a prediction or a reconstruction is: metrics with intervals, limits, controls and an audit."""

@@ -1,0 +1,151 @@
+"""From values per row to rows of the long table: items, intervals, nulls, floors."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from percept.config import EvaluationConfig
+from percept.evaluation import table
+from percept.evaluation.table import Label
+from percept.statistics import (
+    Statistic,
+    bootstrap_interval,
+    pairing_null,
+    percentile_interval,
+    permutation_p,
+    shuffled_items,
+)
+
+
+class Measure(NamedTuple):
+    """One metric as values of single rows, whose mean (or median) over items is the result."""
+
+    metric: str
+    values: NDArray  # (row,)
+    if_true: NDArray | None = None  # (row, candidate), the value if that candidate were the true one
+    chance: float = float("nan")
+    direction: str | None = None
+    pool: int | None = None
+    statistic: Statistic = "mean"
+    lower_is_better: bool = False
+    note: str | None = None
+
+
+class Items(NamedTuple):
+    """The units that are resampled and re-paired, and the rows that belong to each."""
+
+    of_row: NDArray  # (row,), item of each row
+    stimulus: NDArray  # (item,)
+    run: NDArray  # (item,), -1 where an item spans runs
+
+    def mean(self, values: NDArray) -> NDArray:
+        """Mean over the rows of each item, (item, ...); a copy only where there is something to average."""
+        if np.array_equal(self.of_row, np.arange(len(self.stimulus))):
+            return values
+        summed = np.zeros((len(self.stimulus), *values.shape[1:]))
+        np.add.at(summed, self.of_row, values)
+        counts = np.bincount(self.of_row, minlength=len(self.stimulus))
+        return summed / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+
+class Scores(NamedTuple):
+    """Rows of the long table, and of the table of items."""
+
+    rows: pd.DataFrame
+    items: pd.DataFrame
+
+
+def images_as_items(stimulus: NDArray) -> Items:
+    """Items are images: all rows of an image, such as its repeats, are one item, in order of appearance."""
+    _, first, group = np.unique(stimulus, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))  # items in the order of their first row
+    shown = np.asarray(stimulus)[np.sort(first)]
+    return Items(order[group], shown, np.full(len(shown), -1))
+
+
+def blocks_as_items(stimulus: NDArray, run: NDArray) -> Items:
+    """Items are blocks: the rows of one stimulus in one run, whose noise is not independent."""
+    pairs = np.stack([np.asarray(run), np.asarray(stimulus)], axis=1)
+    unique, group = np.unique(pairs, axis=0, return_inverse=True)
+    return Items(group.ravel(), unique[:, 1], unique[:, 0])
+
+
+def choose_items(stimulus: NDArray, run: NDArray) -> Items:
+    """Images, or blocks where the stimuli are a closed set: no more of them than rows of each.
+
+    An interval should say how the result would vary with what was sampled. NSD samples images (1,000 shown
+    three times); a category localiser shows the same 8 categories in every run and samples runs.
+    """
+    _, counts = np.unique(stimulus, return_counts=True)
+    closed = len(counts) <= np.median(counts)
+    return blocks_as_items(stimulus, run) if closed else images_as_items(stimulus)
+
+
+def summarise(
+    measures: Iterable[Measure], items: Items, truth: NDArray, label: Label, settings: EvaluationConfig
+) -> Scores:
+    """Score every measure: its row, its floors as rows (chance, shuffled pairing), and its items.
+
+    Parameters
+    ----------
+    truth : (item,), candidate that is true for each item; items of one run swap them in the null
+    label : what the rows are about; when it is a control itself, it gets no floors
+
+    Returns
+    -------
+    Rows in the order of the measures, each followed by its floors.
+    """
+    rng = np.random.default_rng(settings.seed)
+    shuffles = shuffled_items(len(truth), settings.permutations, rng, items.run)
+    rows, values = [], []
+    for measure in measures:
+        per_item = items.mean(measure.values)
+        null = None
+        if measure.if_true is not None and len(truth) > 1:
+            null = pairing_null(items.mean(measure.if_true), truth, shuffles, measure.statistic)
+        rows += _records(measure, per_item, null, settings)
+        values.append(_item_rows(measure, per_item, items))
+    if label.control is not None:
+        rows = [row for row in rows if row["control"] is None]
+    keep = [{**row, "control": row["control"] or label.control} for row in rows]
+    named = {k: v for k, v in vars(label).items()}
+    per_item_table = pd.concat(values, ignore_index=True).assign(**named) if values else pd.DataFrame()
+    return Scores(table.rows(label, keep), table.conform(per_item_table, table.ITEM_SCHEMA))
+
+
+def _records(
+    measure: Measure, per_item: NDArray, null: NDArray | None, settings: EvaluationConfig
+) -> list[dict[str, object]]:
+    """The row of a measure and those of its floors."""
+    rng = np.random.default_rng(settings.seed)  # the same resamples for every measure keeps them paired
+    interval = bootstrap_interval(per_item, settings.bootstrap, settings.confidence, rng, measure.statistic)
+    quantity = {"metric": measure.metric, "direction": measure.direction, "pool": measure.pool}
+    quantity |= {"n": interval.n, "chance": measure.chance}
+    own = {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "note": measure.note}
+    records = [{**quantity, **own, "control": None}]
+    if not np.isnan(measure.chance):
+        records.append({**quantity, "value": measure.chance, "control": "chance"})
+    if null is not None:
+        sign = -1 if measure.lower_is_better else 1
+        slack = 1e-12 * max(1.0, abs(interval.value))  # means over items in another order
+        records[0]["p_value"] = permutation_p(sign * interval.value - slack, sign * null)
+        low, high = percentile_interval(null, settings.confidence)
+        shuffled = {"value": float(null.mean()), "ci_low": low, "ci_high": high, "control": "shuffled"}
+        records.append({**quantity, **shuffled})
+    return records
+
+
+def _item_rows(measure: Measure, per_item: NDArray, items: Items) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "metric": measure.metric,
+            "direction": measure.direction,
+            "pool": measure.pool,
+            "stimulus": items.stimulus,
+            "run": items.run,
+            "value": per_item,
+        }
+    )

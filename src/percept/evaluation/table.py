@@ -1,0 +1,192 @@
+"""The long table: one row per number, one schema for every evaluation file; and its wide form to read.
+
+`control` is missing for a method itself and names what a floor, ceiling or limit is. A second table keeps
+the value of every item, so that methods can be compared on the same items and subjects be averaged with an
+interval.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from percept.config import EvaluationConfig
+from percept.statistics import Interval, hierarchical_bootstrap
+
+TEXT, WHOLE, REAL = "string", "Int32", "float64"  # nullable: what does not apply is missing
+
+WHO = {
+    "dataset": TEXT,
+    "protocol": TEXT,
+    "subject": TEXT,
+    "what": TEXT,
+    "name": TEXT,
+    "target": TEXT,
+    "roi": TEXT,
+    "seed": WHOLE,
+    "unit": TEXT,
+}
+MEASURED = {"metric": TEXT, "direction": TEXT, "pool": WHOLE, "scoring": TEXT}
+RESULT = {
+    "value": REAL,
+    "ci_low": REAL,
+    "ci_high": REAL,
+    "n": WHOLE,
+    "chance": REAL,
+    "p_value": REAL,
+    "control": TEXT,
+    "limit_oracle": REAL,
+    "limit_finite": REAL,
+    "share_oracle": REAL,
+    "share_finite": REAL,
+    "note": TEXT,
+}
+SCHEMA = {**WHO, **MEASURED, **RESULT}
+ITEM_SCHEMA = {**WHO, **MEASURED, "control": TEXT, "stimulus": WHOLE, "run": WHOLE, "value": REAL}
+
+METHOD = ["dataset", "protocol", "what", "name", "target", "roi", "unit", "control"]
+KEY = [*METHOD, "scoring", "metric", "direction", "pool"]  # what a mean over subjects is for
+COMMON = ["chance", "limit_oracle", "limit_finite", "share_oracle", "share_finite"]
+MEAN = "mean"  # the subject of a row that averages over subjects
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a row is about: the columns that do not depend on the metric."""
+
+    dataset: str
+    protocol: str
+    subject: str
+    what: str
+    name: str
+    target: str | None = None
+    roi: str | None = None
+    seed: int | None = None
+    unit: str | None = None
+    scoring: str | None = None
+    control: str | None = None
+
+
+def rows(label: Label, records: Iterable[dict[str, object]]) -> pd.DataFrame:
+    """Long rows: the label beside each record; what neither names is missing."""
+    return conform(pd.DataFrame([{**asdict(label), **record} for record in records]))
+
+
+def conform(table: pd.DataFrame, schema: dict[str, str] = SCHEMA) -> pd.DataFrame:
+    """The table with exactly the columns and types of the schema; missing columns are added empty.
+
+    Raises
+    ------
+    ValueError : a column is not in the schema, or its values are not of its type
+    """
+    unknown = sorted(set(table.columns) - set(schema))
+    if unknown:
+        raise ValueError(
+            f"the results table has no column {', '.join(map(repr, unknown))}: every evaluation file "
+            f"shares one schema, so that they can be joined; its columns are {', '.join(schema)}"
+        )
+    columns = {}
+    for name, dtype in schema.items():
+        column = table.get(name, pd.Series([None] * len(table), index=table.index, dtype="object"))
+        try:
+            columns[name] = column.astype("object").where(column.notna(), None).astype(dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"column {name!r} of the results table has to hold {dtype} values ({error}); a row that does "
+                "not have one leaves it out"
+            ) from error
+    return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def concat(tables: Sequence[pd.DataFrame], schema: dict[str, str] = SCHEMA) -> pd.DataFrame:
+    """Tables below each other in the given order, checked against the schema; none gives an empty table."""
+    parts = [conform(table, schema) for table in tables]
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else conform(pd.DataFrame(), schema)
+
+
+def over_subjects(long: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig) -> pd.DataFrame:
+    """Long rows of subject `mean`: the mean over subjects of every quantity.
+
+    Seeds are averaged within a subject first. The interval is a hierarchical bootstrap, subjects then items;
+    where all subjects have the same items it is crossed, so that a hard image counts once. n is the number
+    of subjects. Chance, limits and shares are the means of the subjects'; p values are not averaged, and a
+    mean of medians has no interval. Subjects whose whole pools differ in size are not averaged over them.
+
+    Parameters
+    ----------
+    long, items : tables of several subjects
+    """
+    long, items = _one_rule(_of_subjects(long)), _one_rule(items)
+    per_item = dict(list(items[items["metric"] != "median_rank"].groupby(KEY, dropna=False, sort=False)))
+    records = []
+    for key, group in long.groupby(KEY, dropna=False, sort=False):
+        by_subject = group.groupby("subject")[["value", *COMMON]].mean()
+        record = dict(zip(KEY, key, strict=True)) | by_subject.mean().to_dict()
+        record |= {"subject": MEAN, "n": len(by_subject), "note": _notes(group)}
+        if key in per_item:
+            interval = _interval_over_subjects(per_item[key], settings)
+            record |= {"ci_low": interval.low, "ci_high": interval.high}
+        records.append(record)
+    return conform(pd.DataFrame(records))
+
+
+def _of_subjects(long: pd.DataFrame) -> pd.DataFrame:
+    return long[long["subject"] != MEAN]
+
+
+def _one_rule(rows: pd.DataFrame) -> pd.DataFrame:
+    """Name the scoring rules of a method together where each subject has one of them, chosen on validation.
+
+    So a mean over subjects exists although their rules differ; rules reported side by side stay apart.
+    """
+    method = rows.groupby(METHOD, dropna=False)["scoring"]
+    chosen = rows.groupby([*METHOD, "subject", "seed"], dropna=False)["scoring"].transform("nunique")
+    at_most = chosen.groupby([rows[column] for column in METHOD], dropna=False).transform("max")
+    joined = method.transform(lambda rules: "/".join(sorted(rules.dropna().unique())))
+    together = (at_most == 1) & rows["scoring"].notna()
+    return rows.assign(scoring=rows["scoring"].mask(together, joined))
+
+
+def _interval_over_subjects(items: pd.DataFrame, settings: EvaluationConfig) -> Interval:
+    per_item = items.fillna({"run": -1}).groupby(["subject", "stimulus", "run"])["value"].mean()
+    by_subject = per_item.unstack("subject")  # (item, subject), missing where a subject lacks the item
+    values = [column.dropna().to_numpy(np.float64) for _, column in by_subject.items()]
+    crossed = all(len(v) == len(by_subject) for v in values)
+    rng = np.random.default_rng(settings.seed)
+    return hierarchical_bootstrap(values, settings.bootstrap, settings.confidence, rng, crossed)
+
+
+def _notes(group: pd.DataFrame) -> str | None:
+    return "; ".join(group["note"].dropna().unique()) or None
+
+
+def wide(long: pd.DataFrame) -> pd.DataFrame:
+    """One row per method and quantity; the mean over subjects and every subject in columns.
+
+    Columns: those of KEY, `n_seeds`, then per subject, `mean` first, its value as `mean`, `subj01`, …, with
+    `…_low`, `…_high`, `…_n`, then chance, limits and shares (means over subjects), and the notes. Without
+    rows of subject `mean` (`over_subjects`) the mean is plain and has no interval.
+    """
+    own, means = _one_rule(_of_subjects(long)), long[long["subject"] == MEAN]
+    averaged = dict(list(means.groupby(KEY, dropna=False, sort=False)))
+    subjects = sorted(own["subject"].dropna().unique())
+    records = []
+    for key, group in own.groupby(KEY, dropna=False, sort=False):
+        by_subject = group.groupby("subject")[["value", *COMMON]].mean()
+        record = dict(zip(KEY, key, strict=True)) | {"n_seeds": max(group["seed"].nunique(), 1)}
+        record |= {MEAN: by_subject["value"].mean()} | by_subject[COMMON].mean().to_dict()
+        parts = {MEAN: averaged[key]} if key in averaged else {}
+        for subject, part in {**parts, **dict(list(group.groupby("subject")))}.items():
+            record |= _cells(subject, part)
+        records.append(record | {"note": _notes(group)})
+    cells = [f"{subject}{end}" for subject in (MEAN, *subjects) for end in ("", "_low", "_high", "_n")]
+    return pd.DataFrame(records, columns=[*KEY, "n_seeds", *cells, *COMMON, "note"])
+
+
+def _cells(subject: str, part: pd.DataFrame) -> dict[str, object]:
+    """Value, interval and n of one subject; over seeds the mean of each (training scatter is not in it)."""
+    middle = part[["value", "ci_low", "ci_high"]].mean()
+    ends = {"": middle["value"], "_low": middle["ci_low"], "_high": middle["ci_high"], "_n": part["n"].max()}
+    return {f"{subject}{end}": value for end, value in ends.items()}
