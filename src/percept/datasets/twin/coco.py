@@ -89,7 +89,7 @@ def _instances(scene: Scene, row: pd.Series) -> Iterator[dict[str, Any]]:
     for number, thing in enumerate(scene.objects):
         x, y, w, h = (share * side for share in thing.box)
         outline = np.stack([x + w / 2 * (1 + np.cos(angle)), y + h / 2 * (1 + np.sin(angle))], axis=1)
-        outline = (*np.clip(outline, 0, side), left, top)
+        outline = np.clip(outline, 0, side) + np.array([left, top])
         yield {
             "id": 100 * int(row["cocoId"]) + number,
             "image_id": int(row["cocoId"]),

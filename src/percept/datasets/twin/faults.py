@@ -10,8 +10,8 @@
 ``swapped-direction`` (analysis, `swap`): rows and columns of a score matrix are exchanged. Shows on an
     asymmetric case, where each named direction then has the other's value.
 
-The rules call `apply_statistics` and `swap` where a decoder normalises and where retrieval is scored; without the fault both
-hand back what they were given.
+The rules call `apply_statistics` and `swap` where a decoder normalises and where retrieval is scored; without
+the fault both hand back what they were given.
 """
 
 from collections.abc import Collection
