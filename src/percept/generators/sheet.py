@@ -27,9 +27,9 @@ class Layout:
     gap: int = 6
     between_groups: int = 26
     margin: int = 20
-    labels: int = 150  # width of the row labels
-    header: int = 62
-    font: int = 17
+    labels: int = 200  # width of the row labels
+    header: int = 82
+    font: int = 25
 
 
 def pick(ranks: NDArray, per_group: int) -> dict[str, NDArray]:
@@ -82,8 +82,11 @@ def contact_sheet(
         _label_row(draw, label, position, layout)
     left = layout.margin + layout.labels
     for name, chosen in groups.items():
-        _draw_group(sheet, (name, left), rows, chosen, layout)
-        _label_columns(draw, left, [f"{ranks[row]:g} of {pool}" for row in chosen], layout)
+        _draw_group(sheet, left, rows, chosen, layout)
+        draw.text(
+            (left, layout.margin), f"{name} (of {pool})", fill=INK, font=ImageFont.load_default(layout.font)
+        )
+        _label_columns(draw, left, [f"rank {ranks[row]:g}" for row in chosen], layout)
         left += _width(len(chosen), layout) + layout.between_groups
     return np.asarray(sheet)
 
@@ -114,17 +117,16 @@ def _label_columns(draw: ImageDraw.ImageDraw, left: int, texts: list[str], layou
     bottom = layout.margin + layout.header - 9
     for column, text in enumerate(texts):
         centre = left + column * (layout.cell + layout.gap) + layout.cell // 2
-        draw.text((centre, bottom), f"rank {text}", fill=FAINT, font=font, anchor="ms")
+        draw.text((centre, bottom), text, fill=FAINT, font=font, anchor="ms")
 
 
 def _draw_group(
-    sheet: Image.Image, place: tuple[str, int], rows: dict[str, NDArray], chosen: NDArray, layout: Layout
+    sheet: Image.Image, left: int, rows: dict[str, NDArray], chosen: NDArray, layout: Layout
 ) -> None:
-    name, left = place
-    draw = ImageDraw.Draw(sheet)
-    draw.text((left, layout.margin), name, fill=INK, font=ImageFont.load_default(layout.font + 3))
     underline = layout.margin + layout.font + 12
-    draw.line((left, underline, left + _width(len(chosen), layout), underline), fill=INK, width=1)
+    ImageDraw.Draw(sheet).line(
+        (left, underline, left + _width(len(chosen), layout), underline), fill=INK, width=1
+    )
     for position, images in enumerate(rows.values()):
         for column, row in enumerate(chosen):
             x = left + column * (layout.cell + layout.gap)

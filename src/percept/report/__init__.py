@@ -1,0 +1,1 @@
+"""Report: the results table (CSV, HTML, LaTeX), the figures, and one offline page that holds everything."""

@@ -1,0 +1,151 @@
+"""Methods by headline metrics, under the scoring rule that validation chose."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from percept.evaluation.table import MEAN, conform
+from percept.report import spec as specification
+from percept.report.table import METHOD, tidy
+
+RULES = ("likelihood", "centred_cosine", "cosine")  # order of preference where validation cannot tell
+HEADLINE_POOL = 300  # the pool of most published retrieval scores
+
+
+def chosen(long: pd.DataFrame) -> pd.DataFrame:
+    """The rows under each method's scoring rule: the one that validation preferred, never test.
+
+    Parameters
+    ----------
+    long : long table; rows whose `control` is "validation" hold the scores on validation data
+
+    The choice is made per subject, method and direction. A method scored under one rule keeps it. Otherwise
+    the rule with the highest validation score counts, and without validation scores the first of `RULES`.
+    Rows that average over subjects are kept where all subjects chose alike.
+    """
+    rows = conform(long)
+    best = _best_rules(rows[rows.scoring.notna() & (rows.subject != MEAN)])
+    alike = best.groupby(["name", "direction"], dropna=False)["scoring"].transform("nunique") == 1
+    best = pd.concat([best, best[alike].assign(subject=MEAN).drop_duplicates()])
+    kept = rows.reset_index().merge(best, on=list(best.columns))["index"]
+    return rows[rows.scoring.isna() | rows.index.isin(kept)]
+
+
+def _best_rules(scored: pd.DataFrame) -> pd.DataFrame:
+    """One row per subject, method and direction, with the scoring rule that counts."""
+    keys = ["subject", "name", "direction"]
+    validated = scored[(scored.control == "validation").fillna(False) & (scored.metric == "top1")]
+    merit = validated.groupby([*keys, "scoring"])["value"].mean().rename("merit")
+    options = scored[[*keys, "scoring"]].drop_duplicates().join(merit, on=[*keys, "scoring"])
+    options["order"] = options.scoring.map({rule: at for at, rule in enumerate(RULES)}).fillna(len(RULES))
+    best = options.sort_values(["merit", "order"], ascending=[False, True], kind="stable")
+    return best.drop_duplicates(keys)[[*keys, "scoring"]]
+
+
+def summarise(long: pd.DataFrame) -> pd.DataFrame:
+    """The tidy table of the chosen rules, without the rows of model selection.
+
+    `scoring` is null and `note` names the rules, because subjects may have chosen different ones and their
+    mean is over what each of them chose.
+    """
+    rows = chosen(long)
+    rows = rows[(rows.control != "validation").fillna(True)]
+    rule = "scoring: " + rows.scoring
+    rows = rows.assign(
+        note=rows.note.fillna(rule).where(rule.isna() | rows.note.isna(), rows.note + "; " + rule)
+    )
+    return tidy(rows.assign(scoring=pd.NA))
+
+
+class Column(NamedTuple):
+    """One measure, as a column of a summary."""
+
+    metric: str
+    direction: str | None
+    pool: int | None
+
+
+class Line(NamedTuple):
+    """One method, as a line of a summary; a cell is a row of the tidy table or None."""
+
+    method: pd.Series
+    cells: list[pd.Series | None]
+
+
+class Matrix(NamedTuple):
+    """Methods by measures, for one kind of prediction, one unit of test data and one protocol."""
+
+    what: str
+    protocol: str | None
+    unit: str | None
+    subject: str
+    columns: list[Column]
+    blocks: dict[str, list[Line]]  # group -> lines
+
+
+def headline_pool(rows: pd.DataFrame) -> int | None:
+    """The pool that stands for the others: 300 where scored, else the largest that most subjects share."""
+    pools = rows.loc[(rows.metric == "top1") & rows.pool.notna(), ["pool", "subject"]].drop_duplicates()
+    if pools.empty:
+        return None
+    shared = pools.groupby("pool").size()
+    common = shared[shared == shared.max()].index
+    return int(HEADLINE_POOL if HEADLINE_POOL in common else max(common))
+
+
+def matrices(rows: pd.DataFrame, subject: str = MEAN) -> list[Matrix]:
+    """One summary per kind of prediction, protocol and unit, from the table that `summarise` returns."""
+    pool = headline_pool(rows)
+    rows = rows[rows.subject == subject]
+    found = []
+    for what, wanted in specification.load().headline.items():
+        own = rows[rows.what == what]
+        for (protocol, unit), part in own.groupby(["protocol", "unit"], dropna=False, sort=False):
+            columns = [column for one in wanted if (column := _column(part, one, pool))]
+            if columns:
+                names = [None if pd.isna(name) else str(name) for name in (protocol, unit)]
+                found.append(Matrix(what, *names, subject, columns, _blocks(part, columns)))
+    return found
+
+
+def _column(rows: pd.DataFrame, wanted: specification.Column, pool: int | None) -> Column | None:
+    """The wanted column with its pool, or None where no row has it."""
+    rows = rows[rows.metric == wanted.metric]
+    if wanted.direction:
+        rows = rows[(rows.direction == wanted.direction).fillna(False)]
+    if wanted.pool == "headline":
+        rows = rows[(rows.pool == pool).fillna(False)]
+    if rows.empty:
+        return None
+    return Column(wanted.metric, wanted.direction, None if rows.pool.isna().all() else int(rows.pool.max()))
+
+
+def _blocks(rows: pd.DataFrame, columns: Sequence[Column]) -> dict[str, list[Line]]:
+    blocks: dict[str, list[Line]] = {}
+    for _, own in _shared_controls(rows).groupby(list(METHOD), dropna=False, sort=False):
+        cells = [_cell(own, column) for column in columns]
+        if any(cell is not None for cell in cells):
+            blocks.setdefault(own.iloc[0].group, []).append(Line(own.iloc[0], cells))
+    return blocks
+
+
+def _shared_controls(rows: pd.DataFrame) -> pd.DataFrame:
+    """Controls that several methods have one each of become one line, their mean; the others stay."""
+    several = rows.groupby(["control", "metric"])["name"].transform("nunique") > 1
+    several &= rows.group == "controls"
+    keys = ["group", "dataset", "protocol", "what", "control", "unit", "metric", "direction", "pool"]
+    shared = rows[several].groupby(keys, dropna=False, sort=False)
+    means = shared[["value", "ci_low", "ci_high"]].mean().join(shared["name"].nunique()).reset_index()
+    means["name"] = ("mean of " + means["name"].astype("string")) + " methods"
+    order = pd.concat([rows[~several], means], ignore_index=True)
+    place = order.group.map({name: at for at, name in enumerate(specification.load().groups)})
+    return order.loc[place.sort_values(kind="stable").index]
+
+
+def _cell(rows: pd.DataFrame, column: Column) -> pd.Series | None:
+    rows = rows[rows.metric == column.metric]
+    if column.direction:
+        rows = rows[(rows.direction == column.direction).fillna(False)]
+    rows = rows[rows.pool.isna() if column.pool is None else (rows.pool == column.pool).fillna(False)]
+    return None if rows.empty else rows.iloc[0]

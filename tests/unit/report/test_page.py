@@ -1,0 +1,234 @@
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from percept.evaluation import table as written
+from percept.report import page, views
+from percept.report.figures import Picture
+from percept.report.latex import to_tex
+from percept.report.spec import Words
+from percept.report.summary import summarise
+
+from .tables import evaluation, reconstruction
+
+EVIL = "<script>alert('x')</script>\"&'"
+VOID = {"meta", "link", "img", "br", "input"}
+LABELS = {"config": {"dataset": {"kind": "arrays", "name": "haxby", "stimuli": "labels"}}}
+PIXEL = Picture("reconstructions", b"\x89PNG", "image/png", "Contact sheet", {"label": "linear, subj01"})
+
+
+class Reader(HTMLParser):
+    """Elements, text and attributes of a page; fails where tags do not match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.text, self.attributes = [], [], "", []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if self.open[-1:] not in (["script"], ["style"]) else ""
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def html(long, audit, manifest):
+    return page.render(long, audit, manifest, [None], [PIXEL], "Percept on the twin")
+
+
+@pytest.fixture(scope="module")
+def read(html):
+    return Reader(html)
+
+
+def test_the_page_is_whole_and_names_what_it_shows(read):
+    for needed in (
+        "Percept on the twin",
+        "subj01, subj02",
+        "shared1000",
+        "ridge_clip",
+        "audit passed with warnings",
+    ):
+        assert needed in read.text
+    assert len(read.all("script")) == 1 and len(read.all("h1")) == 1
+
+
+def test_nothing_points_outside_the_page(html, read):
+    links = [value for name, value in read.attributes if name in ("src", "href", "srcset", "action", "data")]
+    assert links and all(link.startswith(("data:", "#")) for link in links)
+    assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_the_policy_forbids_every_connection_and_every_other_script(html):
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1].replace("&#39;", "'")
+    assert "default-src 'none'" in policy
+    assert re.search(r"script-src 'sha256-[\w+/]{43}='", policy)
+
+
+def test_every_entry_of_the_contents_leads_somewhere(read):
+    ids = {attributes["id"] for _, attributes in read.elements if "id" in attributes}
+    anchors = {attributes["href"][1:] for attributes in read.all("a")}
+    assert anchors and anchors <= ids
+
+
+def test_every_image_has_a_description(read):
+    assert read.all("img") and all(attributes["alt"] for attributes in read.all("img"))
+
+
+@pytest.mark.parametrize(
+    "column", ["name", "target", "roi", "subject", "note", "protocol", "scoring", "unit", "metric"]
+)
+def test_no_name_can_become_markup(column, audit, manifest):
+    evil = evaluation("subj01", "ridge").head(4).assign(**{column: EVIL})
+    read = Reader(page.render(evil, audit, manifest))
+    assert len(read.all("script")) == 1
+    assert column in ("metric", "note") or EVIL in read.text
+
+
+@pytest.mark.parametrize("place", ["title", "audit", "manifest", "figure", "label"])
+def test_no_text_from_outside_can_become_markup(place, audit, manifest):
+    small = evaluation("subj01", "ridge").head(2)
+    fills = {"label": EVIL}
+    evil = {
+        "title": dict(title=EVIL),
+        "audit": dict(audit=audit.assign(detail=EVIL)),
+        "manifest": dict(manifest=manifest | {"command": EVIL, "inputs": {EVIL: EVIL}}),
+        "figure": dict(figures=[PIXEL._replace(name=EVIL, alt=EVIL, media=f'{EVIL}"')]),
+        "label": dict(sheets=[PIXEL._replace(fills=fills)]),
+    }[place]
+    read = Reader(page.render(**(dict(results=small, audit=audit, manifest=manifest) | evil)))
+    assert len(read.all("script")) == 1 and EVIL in read.text
+
+
+def test_headlines_say_value_chance_and_share_of_the_limit(read):
+    assert re.search(r"66\.2\s%\s*\[62\.2, 70\.2\]", read.text)
+    assert re.search(r"guessing: 0\.7\s%", read.text)
+    assert re.search(r"74\s% of what anyone could reach and 82\s% of what can be learned", read.text)
+
+
+@pytest.mark.parametrize("limits", [True, False])
+def test_real_data_have_no_limit_and_claim_none(limits, audit, manifest):
+    read = Reader(page.render(evaluation("subj01", "ridge", limits=limits), audit, manifest))
+    assert ("of what anyone could reach" in read.text) == limits
+    assert any("limit, oracle" in one.get("aria-label", "") for one in read.all("div")) == limits
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        written.concat([]),
+        reconstruction("subj01"),
+        evaluation("subj01", "ridge").query("metric == 'profile_correlation'"),
+        pd.concat([evaluation("subj01", "ridge"), evaluation("subj02", "ridge_clip")]),
+        evaluation("subj01", "ridge")[["subject", "metric", "value", "direction", "pool", "what"]],
+    ],
+    ids=["empty", "images alone", "no retrieval", "different decoders", "few columns"],
+)
+@pytest.mark.parametrize("record", [{}, LABELS], ids=["no manifest", "labels"])
+def test_missing_parts_leave_a_whole_page(results, record):
+    read = Reader(page.render(results, pd.DataFrame(), record))
+    assert "not audited" in read.text and "All results" in read.text
+
+
+def test_data_of_labels_are_not_called_images(audit):
+    labels = evaluation("subj01", "ridge", pools=(100,), limits=False, dataset="haxby")
+    audit = audit.assign(detail="")
+    text = Reader(page.render(labels, audit, LABELS)).text
+    assert "category from brain" in text.lower() and "Given a category" in text
+    assert not re.search(r"\bimages?\b", text.split("Glossary")[0])
+
+
+@pytest.mark.parametrize(
+    ("levels", "word"),
+    [
+        (["pass", "pass"], "audit passed"),
+        (["pass", "warning"], "audit passed with warnings"),
+        (["warning", "fail"], "audit failed"),
+        (["pass", "unheard of"], "audit passed with warnings"),
+        ([], "not audited"),
+    ],
+)
+def test_the_verdict_is_the_worst_of_the_checks(levels, word):
+    checks = views.audit(pd.DataFrame({"check": [str(n) for n in range(len(levels))], "level": levels}))
+    assert views.verdict(checks)["text"] == word
+
+
+def test_an_audit_with_passed_alone_is_read():
+    checks = views.audit(pd.DataFrame({"check": ["a", "b"], "passed": [True, False]}))
+    assert [row["status"] for row in checks["rows"]] == ["fail", "pass"]
+
+
+def test_checks_on_which_decoders_agree_share_a_line(audit):
+    checks = views.audit(audit)
+    assert checks["columns"] == ["Result", "check", "subject", "decoder", "detail"]
+    assert [row["status"] for row in checks["rows"]] == ["warn", "pass", "pass"]
+    assert checks["rows"][1]["cells"][2] == "ridge, ridge_clip"
+
+
+def test_every_number_of_the_table_has_a_sort_key(long):
+    shown = views.results(page.tidy(long), Words())
+    numeric = [column["numeric"] for column in shown["columns"]]
+    assert all(
+        (cell["sort"] is not None) == wanted
+        for row in shown["rows"]
+        for cell, wanted in zip(row, numeric, strict=True)
+    )
+
+
+def test_several_protocols_get_a_column(long):
+    both = pd.concat([long, long.assign(protocol="shared982")])
+    labels = [column["label"] for column in views.results(page.tidy(both), Words())["columns"]]
+    assert "Protocol" in labels and "Dataset" not in labels
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"), [("nsd", "Data Access Agreement"), ("twin", "Nothing here was measured")]
+)
+def test_terms_of_the_data_set_are_quoted(kind, needed, audit):
+    assert (
+        needed in Reader(page.render(written.concat([]), audit, {"config": {"dataset": {"kind": kind}}})).text
+    )
+
+
+def test_the_manifest_is_shown_whole(read, manifest):
+    for needed in ("18572f7a9c3b", "uncommitted changes", "0123456789ab", "himalaya", "a" * 64, "bits: 9.0"):
+        assert needed in read.text
+
+
+def test_the_table_alone_has_the_mean_and_every_subject(long, manifest):
+    read = Reader(page.render_table(long, manifest))
+    for who in ("mean over subjects", "subj01", "subj02"):
+        assert f"Decoders · {who} · mean over repeats" in read.text
+    assert len(read.all("script")) == 1
+
+
+@pytest.mark.parametrize("limits", [True, False])
+def test_latex_rows_have_as_many_cells_as_columns_and_braces_match(limits):
+    tex = to_tex(pd.concat([evaluation("subj01", "ridge_clip", limits=limits), reconstruction("subj01")]))
+    for table in tex.split(r"\begin{table}")[1:]:
+        columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", table)[1])
+        body = re.sub(r"\\&", "", table.split(r"\toprule")[1].split(r"\bottomrule")[0])
+        rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert len(rows) > 2 and {row.count("&") + 1 for row in rows} == {columns}
+    plain = tex.replace(r"\{", "").replace(r"\}", "")
+    assert plain.count("{") == plain.count("}")
+    assert ("of\\\\limit" in tex) == limits and r"ridge\_clip" in tex
+
+
+def test_latex_prints_the_numbers_of_the_summary(long):
+    mean = summarise(long).query("name == 'ridge' and subject == 'mean' and metric == 'top1' and pool == 150")
+    shown = mean[mean.control.isna() & (mean.unit == "average")].iloc[0]
+    assert f"ridge & {100 * shown.value:.1f} & " in to_tex(long)

@@ -1,0 +1,59 @@
+import re
+
+import pytest
+
+from percept.report import spec
+from percept.report.spec import Words, words
+
+TEXTS = spec.load()
+
+
+@pytest.mark.parametrize("name", list(TEXTS.figures))
+def test_every_figure_has_a_section_and_leaves_no_brace_unfilled(name):
+    text = TEXTS.figures[name]
+    assert text.section in TEXTS.sections
+    for part in (text.title, text.caption, text.reads):
+        assert re.findall(r"{(\w+)}", Words().fill(part, pool=9, n_repeats=3)) == []
+
+
+@pytest.mark.parametrize("name", list(TEXTS.rows))
+def test_every_row_stands_in_a_known_group(name):
+    assert TEXTS.rows[name].group in TEXTS.groups
+
+
+def test_every_headline_column_is_a_known_metric():
+    named = {column.metric for columns in TEXTS.headline.values() for column in columns}
+    assert named and named <= set(TEXTS.metrics)
+
+
+def test_a_metric_that_is_not_listed_is_printed_as_a_number():
+    assert TEXTS.metric("new_score").label == "New score"
+    assert TEXTS.metric("new_score").format == "number"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "item"),
+    [
+        ({"kind": "nsd"}, "image"),
+        ({"kind": "twin"}, "image"),
+        ({"kind": "arrays", "stimuli": "labels"}, "category"),
+        ({"kind": "arrays", "stimuli": {"path": "images"}}, "image"),
+        ({"kind": "arrays"}, "stimulus"),
+        ({}, "image"),
+    ],
+)
+def test_stimuli_are_called_what_they_are(dataset, item):
+    assert words({"config": {"dataset": dataset}}).item == item
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("image_from_brain", "category from brain"),
+        ("brain_from_image", "brain from category"),
+        (None, ""),
+        ("x", "x"),
+    ],
+)
+def test_a_direction_says_what_is_found_from_what(name, text):
+    assert spec.direction(name, Words("category", "categories")) == text
