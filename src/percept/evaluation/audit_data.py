@@ -17,6 +17,7 @@ from percept.evaluation.retrieval import identical_rows
 
 NEAR = 0.99  # correlation of thumbnails above which two images count as copies of each other
 ALPHA = 0.01  # a session whose repeats are not alike at this level is misaligned, or carries no signal
+ENOUGH = 200  # permutations without which p cannot fall clearly below ALPHA
 WEAK = 0.25  # reliability of a session, as a share of the median one, below which it is suspicious
 TOLERANCE = 1e-4  # of a voxel's sd: far above rounding, far below what the test trials change
 SPLITS = ("train", "validation", "test")
@@ -188,7 +189,7 @@ def trial_order(betas: NDArray, trials: pd.DataFrame, permutations: int = 1000) 
     nothing is left of it; voxels without any signal fail too, rightly: they cannot be decoded.
     """
     name = "trial-order"
-    sessions = session_reliability(betas, trials, permutations)
+    sessions = session_reliability(betas, trials, max(permutations, ENOUGH))
     tested = sessions[sessions["p_value"].notna()]
     if tested.empty:
         return Finding(name, True, "too few repeated images to tell", warning=True)

@@ -12,12 +12,12 @@ def rng():
     return np.random.default_rng(11)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings():
     return EvaluationConfig(retrieval=RetrievalConfig(pools=(5, 20, 300)), bootstrap=200, permutations=200)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def label():
     return Label(
         "small", "shared1000", "subj01", "decoder", "ridge", "pixels", "early", 0, "average", "cosine"

@@ -1,0 +1,263 @@
+"""One decoder's rows: what they hold, on worlds whose answer is known."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from percept.evaluation import table
+from percept.evaluation.decoder import Candidates, compare, score_decoder
+
+from .worlds import Cosine, Gaussian, world
+
+
+def pick(rows, metric, direction=None, pool=None, control=None):
+    """The single row of a quantity."""
+    here = rows["metric"] == metric
+    for column, value in {"direction": direction, "pool": pool, "control": control}.items():
+        if value is not None:
+            here &= (rows[column] == value).fillna(False)
+    if control is None:
+        here &= rows["control"].isna()
+    found = rows[here]
+    assert len(found) == 1, f"{len(found)} rows of {metric} {direction} {pool} {control}"
+    return found.iloc[0]
+
+
+@pytest.fixture(scope="module")
+def scored(label, settings):
+    predictions, candidates = world()
+    return score_decoder(predictions, candidates, Cosine(), label, settings), predictions, candidates
+
+
+@pytest.mark.parametrize("direction", ["image_from_brain", "brain_from_image"])
+def test_each_direction_is_what_its_name_says(scored, direction):
+    scores, predictions, candidates = scored
+    similarity = Cosine().image_from_brain(predictions.predicted, candidates.features)  # (brain, image)
+    seen = np.array([candidates.stimulus.tolist().index(s) for s in predictions.stimulus])
+    brains = np.arange(40)
+    own = similarity[brains, seen]
+    axis = {"image_from_brain": 1, "brain_from_image": 0}[direction]
+    rival = own[:, None] if axis == 1 else own[np.argsort(seen)][None, :]
+    top1 = np.mean((similarity > rival).sum(axis=axis) == 0)
+    assert pick(scores.rows, "top1", direction, 40)["value"] == pytest.approx(top1)
+
+
+def test_both_directions_come_with_every_pool_that_fits(scored):
+    rows = scored[0].rows
+    own = rows[rows["control"].isna()]
+    for direction in ("image_from_brain", "brain_from_image"):
+        top1 = own[(own["metric"] == "top1") & (own["direction"] == direction)]
+        assert sorted(top1["pool"]) == [5, 20, 40]
+        top5 = own[(own["metric"] == "top5") & (own["direction"] == direction)]
+        assert sorted(top5["pool"]) == [20, 40]  # 5 of 5 is no answer
+    assert {"two_way", "median_rank", "bits"} <= set(own["metric"])
+
+
+def test_a_pool_that_does_not_fit_is_said(scored):
+    note = pick(scored[0].rows, "top1", "image_from_brain", 40)["note"]
+    assert "pools 300 skipped: only 40 candidates" in note
+    assert pd.isna(pick(scored[0].rows, "top1", "image_from_brain", 20)["note"])
+
+
+def test_a_good_decoder_beats_its_floors(scored):
+    rows = scored[0].rows
+    own = pick(rows, "top1", "image_from_brain", 40)
+    shuffled = pick(rows, "top1", "image_from_brain", 40, "shuffled")
+    assert own["value"] > shuffled["ci_high"]
+    assert own["p_value"] == pytest.approx(1 / 201)
+    assert own["chance"] == pytest.approx(1 / 40)
+    assert pick(rows, "top1", "image_from_brain", 40, "chance")["value"] == pytest.approx(1 / 40)
+
+
+def test_a_decoder_of_noise_is_at_chance(label, settings):
+    predictions, candidates = world(n_images=300, noise=1e6)
+    rows = score_decoder(predictions, candidates, Cosine(), label, settings).rows
+    for direction in ("image_from_brain", "brain_from_image"):
+        row = pick(rows, "two_way", direction)
+        assert abs(row["value"] - 0.5) < 4 * np.sqrt(1 / 12 / 300)
+        assert row["p_value"] > 0.001
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_collapsed_decoder_is_exactly_at_chance(label, settings, value):
+    predictions, candidates = world()
+    predictions.predicted = np.full_like(predictions.predicted, value)
+    rows = score_decoder(predictions, candidates, Gaussian(1.0), label, settings).rows
+    for direction in ("image_from_brain", "brain_from_image"):
+        assert pick(rows, "top1", direction, 20)["value"] == pytest.approx(1 / 20)
+        assert pick(rows, "two_way", direction)["value"] == pytest.approx(0.5)
+    assert pick(rows, "profile_correlation")["value"] == 0
+
+
+def test_bits_come_from_the_posterior_only_where_scores_are_likelihoods(label, settings):
+    predictions, candidates = world(n_images=200, n_dims=3, noise=1.0)
+    calibrated = replace(label, scoring="likelihood")
+    likely = score_decoder(predictions, candidates, Gaussian(1.0), calibrated, settings).rows
+    ranked = score_decoder(predictions, candidates, Gaussian(1.0), label, settings).rows
+    information = 3 / 2  # 3 dimensions of half a bit
+    for direction in ("image_from_brain", "brain_from_image"):
+        posterior = pick(likely, "bits", direction)
+        error = (posterior["ci_high"] - posterior["ci_low"]) / 4
+        assert abs(posterior["value"] - information) < 4 * error + 0.05
+        assert 0 < pick(ranked, "bits", direction)["value"] < information
+
+
+def test_repeats_of_an_image_count_as_one_item_and_leave_the_other_direction_out(label, settings):
+    predictions, candidates = world(n_rows=3)
+    scores = score_decoder(predictions, candidates, Cosine(), label, settings)
+    row = pick(scores.rows, "top1", "image_from_brain", 40)
+    assert row["n"] == 40
+    assert "brain_from_image undefined: 120 brains for 40 images" in row["note"]
+    assert "brain_from_image" not in set(scores.rows["direction"].dropna())
+
+
+def test_categories_are_scored_in_blocks_of_runs(label, settings):
+    rng = np.random.default_rng(0)
+    stimulus, run = np.tile(np.repeat(np.arange(8), 9), 12), np.repeat(np.arange(12), 72)
+    predicted = (np.eye(8)[stimulus] + 0.7 * rng.normal(size=(864, 8))).astype(np.float32)
+    predictions = SimpleNamespace(
+        predicted=predicted, stimulus=stimulus, n_repeats=np.ones(864, int), run=run
+    )
+    candidates = Candidates(np.eye(8, dtype=np.float32), np.arange(8), np.full(8, 1 / 8))
+    rows = score_decoder(predictions, candidates, Gaussian(0.7), label, settings).rows
+    row = pick(rows, "top1", "image_from_brain", 8)
+    assert row["n"] == 96
+    assert row["chance"] == 1 / 8
+    assert row["value"] == pytest.approx(np.mean(predicted.argmax(axis=1) == stimulus))
+    shuffled = pick(rows, "top1", "image_from_brain", 8, "shuffled")
+    assert shuffled["value"] == pytest.approx(1 / 8, abs=0.01)
+    assert row["p_value"] == pytest.approx(1 / 201)
+
+
+def test_duplicated_images_are_ties_and_are_said(label, settings):
+    predictions, candidates = world(noise=0.01)
+    features = candidates.features.copy()
+    features[3] = features[17]
+    predictions.predicted = features[np.searchsorted(candidates.stimulus, predictions.stimulus)]
+    rows = score_decoder(predictions, candidates._replace(features=features), Cosine(), label, settings).rows
+    for direction in ("image_from_brain", "brain_from_image"):
+        row = pick(rows, "top1", direction, 40)
+        assert row["value"] == pytest.approx(39 / 40)
+        assert "1 candidates are identical to another" in row["note"]
+
+
+def test_features_may_have_more_axes(label, settings):
+    predictions, candidates = world(n_dims=12)
+    flat = score_decoder(predictions, candidates, Cosine(), label, settings).rows
+    shaped = Candidates(
+        candidates.features.reshape(40, 2, 2, 3), candidates.stimulus, candidates.train_mean.reshape(2, 2, 3)
+    )
+    pd.testing.assert_frame_equal(flat, score_decoder(predictions, shaped, Cosine(), label, settings).rows)
+
+
+def test_single_trials_give_a_noise_ceiling_that_an_unbiased_decoder_reaches(label, settings):
+    average, candidates = world(n_images=400, noise=0.0)
+    rng = np.random.default_rng(2)
+    features = candidates.features[np.searchsorted(candidates.stimulus, average.stimulus)]
+    trials = features[:, None] + 1.5 * rng.normal(size=(400, 3, 7))
+    average.predicted = trials.mean(axis=1)
+    single = SimpleNamespace(predicted=trials.reshape(-1, 7), stimulus=np.repeat(average.stimulus, 3))
+    rows = score_decoder(average, candidates, Cosine(), label, settings, single=single).rows
+    ceiling = pick(rows, "profile_correlation", control="noise_ceiling")["value"]
+    assert ceiling == pytest.approx(np.sqrt(1 / (1 + 1.5**2 / 3)), abs=0.02)
+    normalised = pick(rows, "profile_correlation_normalised")
+    assert normalised["value"] == pytest.approx(pick(rows, "profile_correlation")["value"] / ceiling)
+    assert normalised["value"] == pytest.approx(1, abs=0.04)
+
+
+def test_agreement_carries_no_scoring_rule(scored):
+    rows = scored[0].rows
+    assert rows.loc[rows["direction"].isna(), "scoring"].isna().all()
+    assert (rows.loc[rows["direction"].notna(), "scoring"] == "cosine").all()
+
+
+def test_limits_become_shares(label, settings):
+    predictions, candidates = world()
+    limit = {"unit": "average", "metric": "top1", "direction": "image_from_brain", "pool": 40}
+    limits = pd.DataFrame([{**limit, "limit_oracle": 0.9, "limit_finite": 0.8}])
+    rows = score_decoder(predictions, candidates, Cosine(), label, settings, limits=limits).rows
+    row = pick(rows, "top1", "image_from_brain", 40)
+    assert row["share_oracle"] == pytest.approx((row["value"] - 1 / 40) / (0.9 - 1 / 40))
+    assert pick(rows, "top1", "image_from_brain", 40, "bayes_finite")["value"] == 0.8
+
+
+def test_validation_rows_have_no_floors(label, settings):
+    predictions, candidates = world()
+    single = SimpleNamespace(predicted=np.ones((80, 7)), stimulus=np.tile(predictions.stimulus, 2))
+    validation = replace(label, control="validation")
+    rows = score_decoder(predictions, candidates, Cosine(), validation, settings, single=single).rows
+    assert set(rows["control"]) == {"validation"}
+
+
+def test_rows_and_items_have_their_schemas_and_agree(scored):
+    scores = scored[0]
+    assert scores.rows.dtypes.astype(str).to_dict() == table.SCHEMA
+    assert scores.items.dtypes.astype(str).to_dict() == table.ITEM_SCHEMA
+    own = scores.rows[scores.rows["control"].isna() & (scores.rows["metric"] != "median_rank")]
+    keys = ["metric", "direction", "pool"]
+    means = scores.items.groupby(keys, dropna=False)["value"].mean().reset_index()
+    joined = own.merge(means, on=keys, how="left", suffixes=("", "_of_items"))
+    assert_allclose(joined["value"], joined["value_of_items"], atol=1e-9)
+
+
+def test_the_same_input_gives_the_same_rows(label, settings):
+    predictions, candidates = world()
+    first, second = (score_decoder(predictions, candidates, Cosine(), label, settings) for _ in range(2))
+    pd.testing.assert_frame_equal(first.rows, second.rows)
+
+
+def test_scoring_leaves_its_input_alone(label, settings):
+    predictions, candidates = world()
+    before = predictions.predicted.copy(), candidates.features.copy()
+    score_decoder(predictions, candidates, Cosine(), label, settings)
+    assert np.array_equal(before[0], predictions.predicted)
+    assert np.array_equal(before[1], candidates.features)
+
+
+@pytest.fixture(scope="module")
+def compared_once(label, settings):
+    tables = []
+    for name, noise, seed in (("good", 0.5, 0), ("good", 0.5, 1), ("poor", 3.0, 0)):
+        predictions, candidates = world(n_images=80, noise=noise, seed=3)
+        one = replace(label, name=name, seed=seed)
+        tables.append(score_decoder(predictions, candidates, Cosine(), one, settings).items)
+    return table.concat(tables, table.ITEM_SCHEMA)
+
+
+@pytest.fixture
+def two_methods(compared_once):
+    return compared_once.copy()
+
+
+def test_methods_are_compared_pairwise_on_the_same_items(two_methods, settings):
+    compared = compare(two_methods, settings)
+    row = compared[(compared["metric"] == "top1") & (compared["pool"] == 80)].iloc[0]
+    assert (row["name_first"], row["name_second"]) == ("good", "poor")
+    assert row["difference"] > 0.3
+    assert row["ci_low"] > 0
+    assert row["p_value"] == pytest.approx(1 / 201)
+    assert row["p_value"] <= row["q_value"] <= 1
+    assert row["n"] == 80
+    assert not compared.duplicated(["metric", "direction", "pool"]).any()
+
+
+def test_only_shared_items_are_compared(two_methods, settings):
+    poor = two_methods["name"] == "poor"
+    half = two_methods["stimulus"] < two_methods["stimulus"].median()
+    compared = compare(two_methods[~poor | half], settings)
+    assert set(compared["n"]) == {40}
+
+
+def test_one_method_alone_gives_no_comparison(two_methods, settings):
+    compared = compare(two_methods[two_methods["name"] == "good"], settings)
+    assert len(compared) == 0
+    assert {"difference", "q_value", "name_first"} <= set(compared.columns)
+
+
+def test_controls_and_medians_are_not_compared(two_methods, settings):
+    two_methods["control"] = "validation"
+    assert len(compare(two_methods, settings)) == 0
