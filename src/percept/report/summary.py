@@ -122,11 +122,19 @@ def _column(rows: pd.DataFrame, wanted: specification.Column, pool: int | None) 
 
 
 def _blocks(rows: pd.DataFrame, columns: Sequence[Column]) -> dict[str, list[Line]]:
+    rows = _shared_controls(rows).reset_index(drop=True)
+    measured = rows[["metric", "direction", "pool"]].astype(object)
+    keys = measured.where(measured.notna(), None).itertuples(index=False, name=None)
+    methods = rows.groupby(list(METHOD), dropna=False, sort=False).ngroup()
+    places: dict[int, dict[Column, int]] = {}  # method -> column -> its row
+    for at, (method, key) in enumerate(zip(methods, keys, strict=True)):
+        if key in columns:
+            places.setdefault(method, {}).setdefault(Column(*key), at)
     blocks: dict[str, list[Line]] = {}
-    for _, own in _shared_controls(rows).groupby(list(METHOD), dropna=False, sort=False):
-        cells = [_cell(own, column) for column in columns]
-        if any(cell is not None for cell in cells):
-            blocks.setdefault(own.iloc[0].group, []).append(Line(own.iloc[0], cells))
+    for place in places.values():
+        cells = [rows.iloc[place[column]] if column in place else None for column in columns]
+        first = next(cell for cell in cells if cell is not None)
+        blocks.setdefault(first.group, []).append(Line(first, cells))
     return blocks
 
 
@@ -141,11 +149,3 @@ def _shared_controls(rows: pd.DataFrame) -> pd.DataFrame:
     order = pd.concat([rows[~several], means], ignore_index=True)
     place = order.group.map({name: at for at, name in enumerate(specification.load().groups)})
     return order.loc[place.sort_values(kind="stable").index]
-
-
-def _cell(rows: pd.DataFrame, column: Column) -> pd.Series | None:
-    rows = rows[rows.metric == column.metric]
-    if column.direction:
-        rows = rows[(rows.direction == column.direction).fillna(False)]
-    rows = rows[rows.pool.isna() if column.pool is None else (rows.pool == column.pool).fillna(False)]
-    return None if rows.empty else rows.iloc[0]
