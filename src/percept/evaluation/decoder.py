@@ -55,8 +55,8 @@ def score_decoder(
 
     Parameters
     ----------
-    label : with `scoring`, the name of the scoring rule; bits come from the posterior where it is
-        "likelihood" and from the ranks otherwise
+    label : with `scoring`, the name of the scoring rule, unless the scorer has `rules` by direction; bits
+        come from the posterior where the rule is "likelihood" and from the ranks otherwise
     single : predictions of single trials of the test images; they give the noise ceiling
     limits : Bayes limits of this subject, see `controls.join_limits`
 
@@ -67,10 +67,14 @@ def score_decoder(
     features = candidates.features.reshape(len(candidates.stimulus), -1)
     pair = (scorer, predictions.predicted, predictions.stimulus, features, candidates.stimulus)
     asked, back = retrieval.image_from_brain(*pair), retrieval.brain_from_image(*pair)
-    items = choose_items(predictions.stimulus, predictions.run)
-    parts = [_retrieval(asked, items, label, settings, _undefined(back, predictions, candidates))]
+    items, gap = (
+        choose_items(predictions.stimulus, predictions.run),
+        _undefined(back, predictions, candidates),
+    )
+    parts = [_retrieval(asked, items, _with_rule(label, scorer, asked.direction), settings, gap)]
     if back is not None:
-        parts.append(_retrieval(back, images_as_items(back.stimulus), label, settings))
+        shown = images_as_items(back.stimulus)
+        parts.append(_retrieval(back, shown, _with_rule(label, scorer, back.direction), settings))
     ceiling = None if single is None or items.run.max() >= 0 else _ceiling(predictions, single)
     agreement = _agreement(predictions, candidates, asked.truth, ceiling)
     truth = retrieval.positions(items.stimulus, candidates.stimulus)
@@ -82,6 +86,11 @@ def score_decoder(
     if limits is not None and label.control is None:
         rows = controls.join_limits(rows, limits)
     return Scores(rows, table.concat([part.items for part in parts], table.ITEM_SCHEMA))
+
+
+def _with_rule(label: Label, scorer: Scorer, direction: str) -> Label:
+    """The label with the rule of the direction, where the scorer has one for each."""
+    return replace(label, scoring=getattr(scorer, "rules", {}).get(direction, label.scoring))
 
 
 def _undefined(back: Question | None, predictions: Predictions, candidates: Candidates) -> str | None:

@@ -80,9 +80,9 @@ def test_a_validation_image_must_not_be_a_test_image_either(photographs):
 def test_another_encoding_of_a_test_image_is_caught_by_its_thumbnail(photographs, change):
     copy = photographs[5].astype(float)
     changed = {
-        "noise": copy + np.random.default_rng(0).normal(0, 6, copy.shape),
+        "noise": copy + np.random.default_rng(0).normal(0, 3, copy.shape),
         "brightness": 0.8 * copy + 20,
-        "blur": (3 * copy + np.roll(copy, 1, axis=0)) / 4,
+        "blur": 0.9 * copy + 0.1 * np.roll(copy, 1, axis=0),
     }[change]
     leaked = photographs.copy()
     leaked[40] = np.clip(changed, 0, 255).astype(np.uint8)
@@ -459,6 +459,14 @@ def test_nothing_beats_its_limit_by_more_than_three_errors(label, value, limit, 
     finding = audit_results.below_limit(limited(label, value, limit, width, metric))
     assert finding.passed == passed
     assert passed or f"{metric} average {value:.3f} > limit_oracle {limit:.3f}" in finding.detail
+
+
+def test_ahead_of_the_finite_data_reference_is_a_warning(label):
+    rows = limited(label, 0.6, 0.9).assign(limit_finite=0.3)
+    finding = audit_results.below_limit(rows)
+    assert finding.passed
+    assert finding.warning
+    assert "top1 average 0.600 > limit_finite 0.300" in finding.detail
 
 
 def test_without_limits_nothing_is_compared(result):

@@ -106,6 +106,20 @@ def test_bits_come_from_the_posterior_only_where_scores_are_likelihoods(label, s
         assert 0 < pick(ranked, "bits", direction)["value"] < information
 
 
+def test_each_direction_may_have_its_own_rule(label, settings):
+    class Choice(Gaussian):
+        rules = {"image_from_brain": "cosine", "brain_from_image": "likelihood"}  # noqa: RUF012
+
+    predictions, candidates = world(noise=1.0)
+    rows = score_decoder(predictions, candidates, Choice(1.0), replace(label, scoring=None), settings).rows
+    for direction, rule in Choice.rules.items():
+        row = pick(rows, "bits", direction)
+        alone = replace(label, scoring=rule)
+        peer = score_decoder(predictions, candidates, Gaussian(1.0), alone, settings).rows
+        assert row["scoring"] == rule
+        assert row["value"] == pick(peer, "bits", direction)["value"]
+
+
 def test_repeats_of_an_image_count_as_one_item_and_leave_the_other_direction_out(label, settings):
     predictions, candidates = world(n_rows=3)
     scores = score_decoder(predictions, candidates, Cosine(), label, settings)
