@@ -1,6 +1,7 @@
 """A subject's matrix and voxel table: what is in them, and what is said when they cannot be made."""
 
 import shutil
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 
 from percept.files import PerceptError
 from percept.voxels import extract, roi, store
+
+sys.path.append(str(Path(__file__).parents[1] / "datasets"))
+import s3_server as server
 
 SHAPE = (7, 8, 9)
 BETAS_FOLDER = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
@@ -251,3 +255,39 @@ def test_more_sessions_need_no_more_memory(copy, dataset, voxels_config, tmp_pat
 def test_the_folder_holds_two_files_and_nothing_else(run):
     folder, _ = run()
     assert sorted(path.name for path in Path(folder).iterdir()) == ["betas.h5", "voxels.parquet"]
+
+
+@pytest.fixture(scope="module")
+def s3(tree):
+    with server.running() as running:
+        for session in (1, 2):
+            name = f"betas_session0{session}.hdf5"
+            running.put(f"{BETAS_FOLDER}/{name}", (tree.folder / name).read_bytes())
+        yield running
+
+
+def test_ranges_of_the_bucket_give_the_same_bits_as_local_files(run, s3):
+    ranges = {"format": "hdf5-ranges", "terms_accepted": True, "download": s3.cfg()}
+    far, _ = run({"invalid": "zero"}, name="far", **ranges)
+    near, _ = run({"invalid": "zero"}, name="near", format="nii.gz")
+    np.testing.assert_array_equal(store.read_betas(far, raw=True), store.read_betas(near, raw=True))
+    np.testing.assert_array_equal(store.read_statistics(far).sd, store.read_statistics(near).sd)
+
+
+def test_ranges_need_the_terms(run, s3):
+    with pytest.raises(PerceptError, match="Data Access Agreement"):
+        run(format="hdf5-ranges", download=s3.cfg())
+
+
+def test_a_session_that_the_bucket_lacks_is_an_error_or_skipped(run, s3):
+    ranges = {"format": "hdf5-ranges", "terms_accepted": True, "download": s3.cfg(), "sessions": 3}
+    with pytest.raises(PerceptError, match=r"subj01 lack the sessions 3 of 3 .*betas_session03\.hdf5"):
+        run(name="strict", **ranges)
+    assert run({"missing_sessions": "skip"}, name="lenient", **ranges)[1] == [1, 2]
+
+
+def test_ranges_without_a_download_read_the_users_own_files(run, tree):
+    settings = {"format": "hdf5-ranges", "download": {"enabled": False}}
+    folder, _ = run({"extract": ("nsdgeneral",), "invalid": "zero"}, **settings)
+    inside = tree.rois["nsdgeneral"] > 0
+    np.testing.assert_array_equal(store.read_betas(folder, raw=True), stacked(tree, inside))
