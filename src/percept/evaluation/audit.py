@@ -25,7 +25,8 @@ class Evidence:
     """What is known about one decoder of one subject; checks without evidence are left out.
 
     `trials` is the trial table; `betas` (trial, voxel) are the raw responses behind it, in any selection of
-    voxels, and `recorded` the statistics of the same voxels; `rows` are the published rows.
+    voxels, and `recorded` the statistics of the same voxels; `rows` are the published rows
+    of the predictions: one seed, one unit, and per direction the rule of `scorer`.
     """
 
     subject: str

@@ -81,6 +81,14 @@ def direction_labels(
     """The published numbers of both directions are those of their direction, recounted from the predictions.
 
     Recounts two-way and top-1 of the whole pool without the code that published them.
+
+    Parameters
+    ----------
+    rows : published rows of these predictions and this scorer: one seed, one unit, one rule per direction
+
+    Raises
+    ------
+    ValueError : several rows publish the same quantity
     """
     name = "direction-labels"
     recounted = {
@@ -110,6 +118,11 @@ def _opposite(direction: str) -> str:
 def _published(rows: pd.DataFrame, metric: str, direction: str, pool: int) -> float | None:
     here = (rows["metric"] == metric) & (rows["direction"] == direction) & (rows["pool"] == pool)
     found = rows.loc[here.fillna(False) & rows["control"].isna(), "value"]
+    if len(found) > 1:
+        raise ValueError(
+            f"{len(found)} rows publish {metric} {direction} in a pool of {pool}, and these predictions can "
+            "only stand behind one: audit the rows of one seed, one unit and, per direction, one scoring rule"
+        )
     return float(found.iloc[0]) if len(found) else None
 
 

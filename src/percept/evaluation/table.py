@@ -1,6 +1,7 @@
 """The long table: one row per number, one schema for every evaluation file; and its wide form to read.
 
-`control` is missing for a method itself and names what a floor, ceiling or limit is. A second table keeps
+`control` is missing for a method itself and names what a floor, ceiling or limit is. `chosen` says whether
+validation chose the scoring rule of the row, and is missing where there was no choice. A second table keeps
 the value of every item, so that methods can be compared on the same items and subjects be averaged with an
 interval.
 """
@@ -14,7 +15,7 @@ import pandas as pd
 from percept.config import EvaluationConfig
 from percept.statistics import Interval, hierarchical_bootstrap
 
-TEXT, WHOLE, REAL = "string", "Int32", "float64"  # nullable: what does not apply is missing
+TEXT, WHOLE, REAL, TRUTH = "string", "Int32", "float64", "boolean"  # nullable: what does not apply is missing
 
 WHO = {
     "dataset": TEXT,
@@ -41,6 +42,7 @@ RESULT = {
     "share_oracle": REAL,
     "share_finite": REAL,
     "note": TEXT,
+    "chosen": TRUTH,
 }
 SCHEMA = {**WHO, **MEASURED, **RESULT}
 ITEM_SCHEMA = {**WHO, **MEASURED, "control": TEXT, "stimulus": WHOLE, "run": WHOLE, "value": REAL}
@@ -133,20 +135,26 @@ def over_subjects(long: pd.DataFrame, items: pd.DataFrame, settings: EvaluationC
 
 
 def _of_subjects(long: pd.DataFrame) -> pd.DataFrame:
-    return long[long["subject"] != MEAN]
+    """Rows of single subjects under the scoring rule that was chosen, if there was a choice."""
+    return long[(long["subject"] != MEAN) & long["chosen"].fillna(True).astype(bool)]
 
 
 def _one_rule(rows: pd.DataFrame) -> pd.DataFrame:
-    """Name the scoring rules of a method together where each subject has one of them, chosen on validation.
+    """Name the scoring rules of a method and direction together where each subject has one of them.
 
-    So a mean over subjects exists although their rules differ; rules reported side by side stay apart.
+    So a mean over subjects exists although validation chose different rules for them; rules that are
+    reported side by side stay apart.
     """
-    method = rows.groupby(METHOD, dropna=False)["scoring"]
-    chosen = rows.groupby([*METHOD, "subject", "seed"], dropna=False)["scoring"].transform("nunique")
-    at_most = chosen.groupby([rows[column] for column in METHOD], dropna=False).transform("max")
-    joined = method.transform(lambda rules: "/".join(sorted(rules.dropna().unique())))
-    together = (at_most == 1) & rows["scoring"].notna()
+    key = [*METHOD, "direction"]
+    rules = rows.groupby([*key, "subject", "seed"], dropna=False)["scoring"].transform("nunique")
+    most = rules.groupby([rows[column] for column in key], dropna=False).transform("max")
+    joined = rows.groupby(key, dropna=False)["scoring"].transform(_joined)
+    together = (most == 1) & rows["scoring"].notna()
     return rows.assign(scoring=rows["scoring"].mask(together, joined))
+
+
+def _joined(rules: pd.Series) -> str:
+    return "/".join(sorted(rules.dropna().unique()))
 
 
 def _interval_over_subjects(items: pd.DataFrame, settings: EvaluationConfig) -> Interval:

@@ -393,6 +393,12 @@ def test_a_changed_number_is_caught(result):
     assert not finding.passed
 
 
+def test_ambiguous_rows_cannot_be_recounted(result):
+    rows, *rest = result
+    with pytest.raises(ValueError, match="2 rows publish two_way image_from_brain in a pool of 60"):
+        audit_results.direction_labels(table.concat([rows, rows.assign(unit="single")]), *rest)
+
+
 def test_the_asymmetric_case_is_counted_as_by_hand():
     finding = audit_results.directions_differ()
     assert finding.passed

@@ -157,6 +157,21 @@ def test_one_rule_per_subject_gives_one_mean(study, settings):
     assert len(top1_of_wide(table.wide(long))) == 1
 
 
+def test_of_several_rules_the_mean_takes_the_chosen_ones(study, settings):
+    long, items = study
+    second, other = long["subject"] == "subj02", long["direction"] == "brain_from_image"
+    chosen = (~second | other).astype("boolean").where(long["scoring"].notna())  # subj02: not for images
+    rules = table.concat(
+        [long.assign(chosen=chosen), long.assign(chosen=~chosen, scoring="likelihood", value=0.123)]
+    )
+    rules = rules[rules["scoring"].notna()]
+    mean = top1(table.over_subjects(rules, items, settings))
+    assert mean["scoring"].tolist() == ["cosine/likelihood"]
+    means = [top1(long, subject)["value"].mean() for subject in ("subj01", "subj05")]
+    assert mean["value"].item() == pytest.approx((sum(means) + 0.123) / 3)
+    assert len(top1_of_wide(table.wide(rules))) == 1
+
+
 def test_rules_reported_side_by_side_stay_apart(study, settings):
     long, items = study
     both = [table.concat([part, part.assign(scoring="likelihood")], schema) for part, schema in
