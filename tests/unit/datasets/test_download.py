@@ -178,6 +178,22 @@ def test_a_bucket_name_that_cannot_be_is_named(s3, tmp_path):
         preflight(["a"], tmp_path, s3.cfg(bucket="no such bucket"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "environment", "named"),
+    [
+        ({"endpoint": "localhost:9000"}, {}, "Invalid endpoint: localhost:9000"),
+        ({"region": "no such place"}, {}, "no such place"),
+        ({}, {"AWS_PROFILE": "nobody"}, "nobody"),
+    ],
+    ids=["endpoint", "region", "profile"],
+)
+def test_settings_that_cannot_connect_are_named(s3, tmp_path, monkeypatch, changes, environment, named):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PerceptError, match=rf"{named}.*`dataset\.download\.endpoint` must be a full URL"):
+        preflight(["a"], tmp_path, s3.cfg(**changes))
+
+
 def test_too_small_a_disk_is_named_with_both_numbers(s3, tmp_path):
     key = next(iter(TREE))
     s3.proxy.plan(key, server.claim_size(10**17), method="HEAD")

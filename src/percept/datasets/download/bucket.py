@@ -247,6 +247,13 @@ def _client(cfg: DownloadConfig) -> Any:  # noqa: ANN401 (boto3 makes its classe
         response_checksum_validation="when_required",  # the whole file is verified, not each range
         s3={"addressing_style": "path" if cfg.endpoint else "auto"},
     )
-    return boto3.session.Session().client(
-        "s3", region_name=cfg.region, endpoint_url=cfg.endpoint, config=options
-    )
+    try:
+        return boto3.session.Session().client(
+            "s3", region_name=cfg.region, endpoint_url=cfg.endpoint, config=options
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise PerceptError(
+            f"no connection to {where(cfg)} can be set up: {error}. `dataset.download.endpoint` must be a "
+            "full URL such as https://s3.example.org (or null for Amazon's), and an AWS profile, if the "
+            "environment names one, must exist."
+        ) from error

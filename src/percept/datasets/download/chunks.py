@@ -7,6 +7,7 @@ III.A.1 (version 1 B-trees), IV.A (object headers), IV.A.2.i (data layout messag
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,7 +26,8 @@ HEADER = np.dtype(
 ENTRY = np.dtype([("size", "<u4"), ("filters", "<u4"), ("offset", "<u8", RANK + 1), ("child", "<u8")])
 NODE = np.dtype([("header", HEADER), ("entries", ENTRY, ENTRIES)])
 ABSENT = -1  # no such chunk in the file: its values are the fill value
-LAYOUT, CONTINUATION = 0x08, 0x10  # types of object header messages
+LAYOUT = 0x08  # type of an object header message
+EXTRAS = 0x34  # flags of a version 2 header: times, attribute limits, order; MATLAB and h5py set none
 UNDEFINED = 2**64 - 1
 
 
@@ -179,45 +181,30 @@ def _keys(node: NDArray, grid: Grid) -> NDArray[np.int64]:
 
 def _btree_address(source: Source, header: int, offset: int) -> int:
     """Where the root of a data set's chunk index lies, from its object header at byte `header`."""
-    waiting = _first_block(source, header)
-    while waiting:
-        start, stop, version = waiting.pop(0)
-        for kind, body in _messages(source.read(start, stop), version):
-            if kind == LAYOUT:
-                return _root(body) + offset
-            if kind == CONTINUATION:
-                at, length = struct.unpack_from("<QQ", body)
-                margin = 4 if version == 2 else 0  # version 2 blocks: a signature before, a checksum after
-                waiting.append((at + offset + margin, at + offset + length - margin, version))
+    for kind, body in _messages(source, header):
+        if kind == LAYOUT:
+            return _root(body) + offset
     raise Unknown
 
 
-def _first_block(source: Source, header: int) -> list[tuple[int, int, int]]:
-    """Start, stop and version of the first block of messages of an object header."""
-    start = source.read(header, min(header + 64, source.size))
-    if start[:4] == b"OHDR" and start[4] == 2:
-        flags = start[5]
-        at = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
-        width = 1 << (flags & 3)
-        size = int.from_bytes(start[at : at + width], "little")
-        if flags & 0x04:  # messages carry their creation order: never so in files that MATLAB or h5py write
-            raise Unknown
-        return [(header + at + width, header + at + width + size, 2)]
+def _messages(source: Source, header: int) -> Iterator[tuple[int, bytes]]:
+    """Type and body of the messages in the first block of an object header; the layout is always there."""
+    start = source.read(header, min(header + 16, source.size))
     if start[0] == 1:
-        return [(header + 16, header + 16 + int.from_bytes(start[8:12], "little"), 1)]
-    raise Unknown
-
-
-def _messages(block: bytes, version: int) -> list[tuple[int, bytes]]:
-    """Type and body of the messages in one block of an object header."""
-    head = struct.Struct("<HHB3x" if version == 1 else "<BHB")
-    found, at = [], 0
+        at, size = 16, int.from_bytes(start[8:12], "little")
+        head = struct.Struct("<HH4x")
+    elif start[:5] == b"OHDR\x02" and not start[5] & EXTRAS:
+        at = 6 + (1 << (start[5] & 3))
+        size = int.from_bytes(start[6:at], "little")
+        head = struct.Struct("<BHx")
+    else:
+        raise Unknown
+    block = source.read(header + at, min(header + at + size, source.size))
+    at = 0
     while at + head.size <= len(block):
-        kind, size, _ = head.unpack_from(block, at)
-        at += head.size
-        found.append((kind, block[at : at + size]))
-        at += size
-    return found
+        kind, size = head.unpack_from(block, at)
+        yield kind, block[at + head.size : at + head.size + size]
+        at += head.size + size
 
 
 def _root(layout: bytes) -> int:
