@@ -75,7 +75,7 @@ def score_decoder(
     if back is not None:
         shown = images_as_items(back.stimulus)
         parts.append(_retrieval(back, shown, _with_rule(label, scorer, back.direction), settings))
-    ceiling = None if single is None or items.run.max() >= 0 else _ceiling(predictions, single)
+    ceiling = _ceiling(predictions, single, items)
     agreement = _agreement(predictions, candidates, asked.truth, ceiling)
     truth = retrieval.positions(items.stimulus, candidates.stimulus)
     unranked = replace(label, scoring=None)  # no rule enters where nothing is ranked
@@ -155,8 +155,13 @@ def retrieval_measures(
         yield measure("bits", whole, *values)
 
 
-def _ceiling(predictions: Predictions, single: Predictions) -> float:
-    """Largest mean profile correlation that the scatter between single trials allows."""
+def _ceiling(predictions: Predictions, single: Predictions | None, items: Items) -> float | None:
+    """Largest mean profile correlation that the scatter between single trials allows.
+
+    None without repeats, and for blocks of a run, whose trials share their noise.
+    """
+    if single is None or items.run.max() >= 0 or len(np.unique(single.stimulus)) == len(single.stimulus):
+        return None
     signal, noise = correlation.reliability(single.predicted, single.stimulus)
     return float(correlation.noise_ceiling(signal, noise, predictions.n_repeats).mean())
 

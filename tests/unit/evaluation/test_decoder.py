@@ -183,6 +183,15 @@ def test_single_trials_give_a_noise_ceiling_that_an_unbiased_decoder_reaches(lab
     assert normalised["value"] == pytest.approx(1, abs=0.04)
 
 
+@pytest.mark.parametrize("repeated", [True, False])
+def test_without_repeats_there_is_no_noise_ceiling(label, settings, repeated):
+    predictions, candidates = world()
+    single = world(n_rows=2 if repeated else 1)[0]
+    rows = score_decoder(predictions, candidates, Cosine(), label, settings, single=single).rows
+    assert ("profile_correlation_normalised" in set(rows["metric"])) == repeated
+    assert ("noise_ceiling" in set(rows["control"].dropna())) == repeated
+
+
 def test_agreement_carries_no_scoring_rule(scored):
     rows = scored[0].rows
     assert rows.loc[rows["direction"].isna(), "scoring"].isna().all()
