@@ -71,7 +71,9 @@ def build(shape: tuple[int, int, int], empty: tuple[str, str] | None = None) -> 
     index = np.flatnonzero(radius <= 1)
     u, radius = grid[index], radius[index]
     ribbon = radius >= RIBBON
-    forward = np.where(ribbon, np.arccos(-u[:, 1] / radius), np.inf)  # angle from the posterior pole
+    forward = np.where(
+        ribbon, np.arccos(-u[:, 1] / np.maximum(radius, RIBBON)), np.inf
+    )  # angle from the posterior pole
     n_visual = min(round(VISUAL_SHARE * len(grid)), int(ribbon.sum()))
     visual = np.zeros(len(index), bool)
     visual[np.argsort(forward, kind="stable")[:n_visual]] = True

@@ -15,7 +15,7 @@ from percept.datasets.scenes import CATEGORIES, SETTINGS, SIZE, SUPERCATEGORIES,
 
 GRID = 7  # cells along each side of the visual field
 CHANNELS = (
-    "luminance", "red-green", "blue-yellow", "contrast", "horizontal", "rising", "vertical", "falling",
+    "luminance", "red-green", "blue-yellow", "contrast", "horizontal", "falling", "vertical", "rising",
 )  # fmt: skip
 CELL = 12  # pixels of the reduced image along a cell; 7 x 12 of its 85 are used
 N_EARLY, N_SEMANTIC = 14, 10
@@ -45,7 +45,7 @@ def early(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     luminance = 0.3 * red + 0.59 * green + 0.11 * blue
     d_row, d_column = np.gradient(luminance)
     energy = np.hypot(d_row, d_column)
-    along = np.arctan2(d_row, d_column) + np.pi / 2  # an edge runs across its gradient
+    along = np.arctan2(d_row, d_column) + np.pi / 2  # an edge runs across its gradient; rows run downwards
     edges = [energy * np.clip(np.cos(2 * (along - angle)), 0, None) for angle in np.pi / 4 * np.arange(4)]
     maps = np.stack([luminance, red - green, blue - (red + green) / 2, energy, *edges], axis=-1)
     side = GRID * CELL

@@ -19,7 +19,7 @@ from percept.datasets.twin.anatomy import FIELD_DEG, Anatomy
 from percept.datasets.twin.features import CHANNELS, GRID, Space, attributes
 
 MEAN, MEAN_SD = 2.2, 0.6  # PSC, over voxels
-TOTAL_SD, TOTAL_SPREAD = 2.9, 0.15  # PSC, of one voxel over trials, before the floor; spread of its logarithm
+TOTAL_SD, TOTAL_SPREAD = 3.15, 0.15  # PSC, of one voxel over trials; spread of its logarithm
 NCSNR, NCSNR_SPREAD = (
     0.385,
     0.4,
@@ -200,10 +200,28 @@ def solve_noise(voxels: Voxels, covariance: Floats, bits: float) -> Noise:
     return noise(voxels, np.exp((low + high) / 2))
 
 
+def rescale(voxels: Voxels, noise: Noise, covariance: Floats) -> tuple[Floats, Noise]:
+    """Weights and noise in units in which every voxel has the total variance that was drawn for it.
+
+    The floor under the private noise makes some voxels noisier than wanted; a voxel's unit carries no
+    information.
+    """
+    signal = signal_variance(voxels.weights, covariance)
+    factor = np.sqrt((signal + voxels.noise_variance) / (signal + _still_variance(voxels.weights, noise)))[
+        :, None
+    ]
+    scaled = Noise(noise.private_sd * factor[:, 0], noise.shared * factor, noise.limiting)
+    return voxels.weights * factor, scaled
+
+
+def _still_variance(weights: Floats, noise: Noise) -> Floats:
+    """Noise variance of each voxel in one trial without the drift, (voxel,)."""
+    return noise.private_sd**2 + (noise.shared**2).sum(axis=1) + signal_variance(weights, noise.limiting)
+
+
 def total_noise_variance(weights: Floats, noise: Noise) -> Floats:
     """Noise variance of each voxel in one trial, (voxel,), the drift within sessions included."""
-    still = noise.private_sd**2 + (noise.shared**2).sum(axis=1) + signal_variance(weights, noise.limiting)
-    return still * (1 + DRIFT**2 / 3)  # a line from -1 to 1 has variance 1/3
+    return _still_variance(weights, noise) * (1 + DRIFT**2 / 3)  # a line from -1 to 1 has variance 1/3
 
 
 def ncsnr(weights: Floats, noise: Noise, covariance: Floats) -> Floats:

@@ -154,17 +154,18 @@ def draw_truth(
     """Draw a subject's weights, means and noise, with the configured information in its visual voxels."""
     features, stimulus = space
     voxels = model.draw(anatomy, features, rng)
-    noise = model.solve_noise(voxels, model.covariance(features.features), ds.bits)
+    covariance = model.covariance(features.features)
+    signal, noise = model.rescale(voxels, model.solve_noise(voxels, covariance, ds.bits), covariance)
     n_voxels, here = len(anatomy.index), anatomy.visual
-    weights = np.zeros((n_voxels, voxels.weights.shape[1]), np.float32)
+    weights = np.zeros((n_voxels, signal.shape[1]), np.float32)
     shared = np.zeros((n_voxels, noise.shared.shape[1]), np.float32)
     private = (model.TOTAL_SD * np.exp(model.TOTAL_SPREAD * rng.standard_normal(n_voxels))).astype(np.float32)
     mean = rng.normal(0.3, 0.5, n_voxels).astype(np.float32)
-    weights[here], shared[here], private[here] = voxels.weights, noise.shared, noise.private_sd
+    weights[here], shared[here], private[here] = signal, noise.shared, noise.private_sd
     mean[here] = rng.normal(model.MEAN, model.MEAN_SD, here.sum())
     n_sessions = len(trials) // keys.TRIALS_PER_SESSION
     offset = rng.normal(0, simulate.OFFSET_SD, (n_sessions, n_voxels)).astype(np.float32)
-    fisher = model.fisher(voxels.weights, noise)
+    fisher = model.fisher(signal, noise)
     return truths.Truth(
         weights, anatomy.index, mean, private, shared, noise.limiting, here, offset, fisher, trials,
         features.features, stimulus,
