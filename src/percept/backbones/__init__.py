@@ -1,0 +1,1 @@
+"""Frozen networks behind one small interface per role."""

@@ -1,0 +1,1 @@
+"""What decoders predict: features of the stimuli, cached once and shared by all subjects."""
