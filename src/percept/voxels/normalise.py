@@ -15,21 +15,40 @@ to 0 (the mean) in that session and this is logged; statistics over several sess
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import h5py
 import numpy as np
 import pandas as pd
 
-from percept.files import PerceptError
+from percept.files import PerceptError, atomic
 from percept.voxels import roi as rois
 from percept.voxels import store
 from percept.voxels.store import SessionStatistics
 
 log = logging.getLogger(__name__)
 
-RESOLUTION = np.finfo(np.float32).eps  # of the betas, relative to their size
 Normalisation = Literal["session", "session-train", "train", "none"]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a normalisation subtracted and divided by.
+
+    Attributes
+    ----------
+    how : see the module
+    sessions : int (session,), their numbers
+    mean, sd : (session, voxel), raw units; where the sd is 0 or NaN the voxel was set to 0. With `train` all
+        rows are equal
+    """
+
+    how: str
+    sessions: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
 
 
 def load(
@@ -60,13 +79,50 @@ def load(
     ------
     PerceptError : as of `roi.select`, `normalise` and the readers of the store
     """
+    X, _ = load_recorded(folder, roi, normalisation, custom_rois, train_rows)
+    table = store.read_voxels(folder)
+    return X, store.read_trials(folder), table[rois.select(table, roi, custom_rois)].reset_index(drop=True)
+
+
+def load_recorded(
+    folder: str | Path,
+    roi: str,
+    normalisation: Normalisation,
+    custom_rois: rois.Custom = rois.NONE,
+    train_rows: np.ndarray | None = None,
+) -> tuple[np.ndarray, Applied]:
+    """The matrix of `load`, and the statistics that made it: for the record and for the audit."""
     trials, table = store.read_trials(folder), store.read_voxels(folder)
     inside = rois.select(table, roi, custom_rois)
-    betas = store.read_betas(folder, columns=inside, raw=True, dtype=np.float32)
     if train_rows is None:
         train_rows = (trials["split"] == "train").to_numpy()
-    normalise_in_place(betas, trials, store.read_statistics(folder, inside), normalisation, train_rows)
-    return betas, trials, table[inside].reset_index(drop=True)
+    X = store.read_betas(folder, columns=inside, raw=True, dtype=np.float32)
+    return X, normalise_in_place(X, trials, store.read_statistics(folder, inside), normalisation, train_rows)
+
+
+def write_statistics(path: str | Path, applied: Applied) -> None:
+    """Write what was applied as hdf5: `sessions`, `mean`, `sd` and the attribute `how`."""
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["how"] = applied.how
+        for name in ("sessions", "mean", "sd"):
+            file[name] = getattr(applied, name)
+
+
+def read_statistics(path: str | Path) -> Applied:
+    """Read what `write_statistics` wrote.
+
+    Raises
+    ------
+    PerceptError : the file is missing, truncated or damaged
+    """
+    try:
+        with h5py.File(path) as file:
+            return Applied(file.attrs["how"], file["sessions"][:], file["mean"][:], file["sd"][:])
+    except (OSError, KeyError) as error:
+        raise PerceptError(
+            f"{path} is missing or damaged ({error}): the statistics of a decoder's input cannot be audited. "
+            "Delete it and run the same command again; the workflow makes it anew."
+        ) from error
 
 
 def normalise(
@@ -88,7 +144,7 @@ def normalise_in_place(
     stats: SessionStatistics,
     how: Normalisation,
     train_rows: np.ndarray | None = None,
-) -> None:
+) -> Applied:
     """Normalise float32 betas (trial, voxel), in raw units, one session at a time.
 
     Parameters
@@ -97,6 +153,10 @@ def normalise_in_place(
     stats : of the same voxels, over all trials of each session
     how : see the module
     train_rows : bool or int; needed by `session-train` and `train`
+
+    Returns
+    -------
+    applied : the statistics that were subtracted and divided by
 
     Raises
     ------
@@ -120,6 +180,7 @@ def normalise_in_place(
             X.shape[1],
             how,
         )
+    return Applied(how, stats.sessions, centre, spread)
 
 
 def _standardise(X: np.ndarray, rows: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> None:
@@ -205,5 +266,4 @@ def _pool(
         pooled = (n * mean).sum(axis=0) / total
         squares = (n * (sd**2 + (mean - pooled) ** 2)).sum(axis=0)
         spread = np.sqrt(squares / (total - 1))
-        spread[spread <= RESOLUTION * np.abs(pooled)] = 0  # rounding of the mean of a constant
     return np.broadcast_to(pooled, mean.shape), np.broadcast_to(spread, sd.shape)

@@ -241,10 +241,14 @@ def _check_trials(folder: str | Path, trials: pd.DataFrame) -> None:
             f"{folder}: {len(trials)} trials are listed, but {BETAS} has {n_trials} rows, so images and "
             "betas would be paired wrongly. Delete the folder and extract again."
         )
-    if not np.array_equal(trials["session"].drop_duplicates(), sessions):
+    listed = trials["session"].to_numpy()
+    listed = listed[
+        np.r_[True, listed[1:] != listed[:-1]]
+    ]  # a session that goes on after another comes twice
+    if not np.array_equal(listed, sessions):
         raise PerceptError(
-            f"{folder}: the trials list the sessions {trials['session'].unique().tolist()}, but {BETAS} "
-            f"holds {sessions.tolist()}, in this order. Delete the folder and extract again."
+            f"{folder}: the trials list the sessions {', '.join(map(str, listed[:50]))}, but {BETAS} holds "
+            f"{', '.join(map(str, sessions))}, one after the other. Delete the folder and extract again."
         )
 
 

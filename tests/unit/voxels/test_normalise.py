@@ -244,3 +244,24 @@ def test_load_takes_sets_of_the_config_and_training_rows_of_a_fold(folder):
 def test_load_names_what_cannot_be_selected(folder):
     with pytest.raises(PerceptError, match="no ROI set 'V9'"):
         load(folder, "V9", "none")
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_statistics_that_were_applied_are_recorded(folder, tmp_path, how):
+    betas, _, _ = make()
+    X, applied = normalisation.load_recorded(folder, "V1", how)
+    normalisation.write_statistics(tmp_path / "normalisation.h5", applied)
+    back = normalisation.read_statistics(tmp_path / "normalisation.h5")
+    assert back.how == how and back.sessions.tolist() == list(SESSIONS)
+    raw = betas[:, [0, 4, 5]].astype(float)
+    rebuilt = (raw - back.mean.repeat(N_TRIALS, axis=0)) / back.sd.repeat(N_TRIALS, axis=0)
+    np.testing.assert_allclose(X, rebuilt, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not hdf5"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    path = tmp_path / "normalisation.h5"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PerceptError, match=r"normalisation\.h5 is missing or damaged.*cannot be audited"):
+        normalisation.read_statistics(path)
