@@ -10,7 +10,7 @@ OPENING = "% Made by percept; needs \\usepackage{booktabs}. Intervals are in bra
 UNITS = {"percent": "(%)", "bits": "(bits)"}
 
 
-def to_tex(long: pd.DataFrame, nouns: spec.Words | None = None) -> str:
+def table(long: pd.DataFrame, nouns: spec.Words | None = None) -> str:
     """One table per kind of prediction and unit of test data, for the mean over subjects, then each subject.
 
     Parameters
@@ -19,8 +19,8 @@ def to_tex(long: pd.DataFrame, nouns: spec.Words | None = None) -> str:
     nouns : what the stimuli are called
     """
     nouns, rows = nouns or spec.Words(), summarise(long)
-    tables = [matrix for who in (MEAN, *views.subjects(rows)) for matrix in matrices(rows, who)]
-    return OPENING + "\n".join(_table(one, nouns) for one in tables)
+    shown = [matrix for who in (MEAN, *views.subjects(rows)) for matrix in matrices(rows, who)]
+    return OPENING + "\n".join(_table(one, nouns) for one in shown)
 
 
 def _table(matrix: Matrix, nouns: spec.Words) -> str:

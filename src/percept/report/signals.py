@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from percept.evaluation.table import MEAN
 from percept.report import formats
 from percept.report.figures import COLOURS, INK, WIDTH, Picture, picture, style
 
@@ -49,6 +50,13 @@ def noise_ceiling(ceilings: Mapping[str, NDArray], n_repeats: float = 3) -> Pict
     medians = [f"{subject} {np.median(values):.0f} %" for subject, values in finite.items()]
     alt = f"Histograms of the noise ceiling of the voxels; medians: {formats.listed(medians)}."
     return picture(figure, "noise_ceiling", alt, n_repeats=f"{n_repeats:g}")
+
+
+def counts_of(long: pd.DataFrame) -> pd.DataFrame:
+    """Voxels (subject, ROI set) from the rows of `evaluation.reliability` in the long table; 0 where none."""
+    rows = long[(long.metric == "ncsnr") & (long.subject != MEAN)]
+    counts = rows.pivot_table(index="subject", columns="roi", values="n", aggfunc="max", sort=False)
+    return counts.fillna(0).astype(int)
 
 
 def roi_counts(counts: pd.DataFrame) -> Picture | None:

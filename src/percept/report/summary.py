@@ -18,13 +18,15 @@ def chosen(long: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    long : long table; rows whose `control` is "validation" hold the scores on validation data
+    long : long table. Where its column `chosen` says which rule counts, that is all. Otherwise the choice is
+        made here, per subject, method and direction: the rule with the highest score in the rows whose
+        `control` is "validation", and without such rows the first of `RULES`
 
-    The choice is made per subject, method and direction. A method scored under one rule keeps it. Otherwise
-    the rule with the highest validation score counts, and without validation scores the first of `RULES`.
-    Rows that average over subjects are kept where all subjects chose alike.
+    Rows without a ranking are kept; those that average over subjects, where the subjects chose alike.
     """
     rows = conform(long)
+    if rows["chosen"].notna().any():
+        return rows[rows["chosen"].fillna(True).astype(bool)]
     best = _best_rules(rows[rows.scoring.notna() & (rows.subject != MEAN)])
     alike = best.groupby(["name", "direction"], dropna=False)["scoring"].transform("nunique") == 1
     best = pd.concat([best, best[alike].assign(subject=MEAN).drop_duplicates()])

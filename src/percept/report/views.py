@@ -100,7 +100,7 @@ def _shares(row: pd.Series) -> str:
 
 def opening(rows: pd.DataFrame, nouns: spec.Words) -> str:
     """One sentence: who was decoded, from what, under which protocol."""
-    methods = rows[rows.control.isna() & (rows.subject != MEAN)]
+    methods = rows[rows.control.isna() & (rows.subject != MEAN) & (rows.what != "voxels").fillna(True)]
     names = subjects(methods)
     decoders = methods[methods.what == "decoder"]["name"].nunique()
     n = methods.groupby("subject")["n"].max().dropna()
@@ -167,7 +167,7 @@ def _matrix_cell(row: pd.Series | None, metric_name: str) -> dict[str, str]:
     return {
         "value": formats.score(row.value, metric),
         "interval": formats.interval(row.ci_low, row.ci_high, metric),
-        "share": "" if pd.isna(share) else f"{formats.share(share)} of {limit}",
+        "share": "" if pd.isna(share) or text(row.control) else f"{formats.share(share)} of {limit}",
     }
 
 
@@ -184,7 +184,7 @@ COLUMNS = (
     "Target",
     "Kind",
 )
-FILTERS = {"Kind": "Decoders", "Subject": MEAN, "Test data": "", "Metric": "", "Direction": ""}
+FILTERS = {"Kind": "Decoders", "Subject": MEAN, "Test data": "", "Metric": "", "Direction": "", "Scoring": ""}
 
 
 def results(rows: pd.DataFrame, nouns: spec.Words) -> dict[str, Any]:

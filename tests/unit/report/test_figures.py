@@ -133,6 +133,14 @@ def test_roi_bars_have_the_length_of_their_counts(drawn):
     assert signals.roi_counts(counts.iloc[:0]) is None
 
 
+def test_roi_sets_are_counted_from_the_long_table():
+    rows = [("subj01", "early", 7), ("subj01", "V1", 3), ("subj02", "early", 8), ("mean", "early", 2)]
+    long = pd.DataFrame(rows, columns=["subject", "roi", "n"]).assign(metric="ncsnr").astype({"n": "Int32"})
+    counts = signals.counts_of(long)
+    assert counts.loc["subj01"].to_dict() == {"early": 7, "V1": 3}
+    assert counts.loc["subj02"].to_dict() == {"early": 8, "V1": 0}
+
+
 def history(alphas):
     rows = [
         dict(decoder=decoder, subject=subject, alpha=alpha, r2=r2, n_best=n_best, n_dims=n_dims)

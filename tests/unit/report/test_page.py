@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 
 from percept.evaluation import table as written
-from percept.report import page, views
+from percept.report import latex, page, views
 from percept.report.figures import Picture
-from percept.report.latex import to_tex
 from percept.report.spec import Words
-from percept.report.summary import summarise
+from percept.report.summary import matrices, summarise
 
 from .tables import evaluation, reconstruction
 
@@ -143,6 +142,12 @@ def test_missing_parts_leave_a_whole_page(results, record):
     assert "not audited" in read.text and "All results" in read.text
 
 
+def test_voxels_are_not_counted_as_test_images(audit, manifest):
+    voxels = reconstruction("subj01").head(1).assign(what="voxels", metric="ncsnr", n=15724, control=None)
+    text = Reader(page.render(pd.concat([evaluation("subj01", "ridge"), voxels]), audit, manifest)).text
+    assert "1 subject and 1 decoder on 150 test images" in text and "15\u202f724" in text
+
+
 def test_data_of_labels_are_not_called_images(audit):
     labels = evaluation("subj01", "ridge", pools=(100,), limits=False, dataset="haxby")
     audit = audit.assign(detail="")
@@ -188,6 +193,13 @@ def test_every_number_of_the_table_has_a_sort_key(long):
     )
 
 
+def test_a_method_has_a_share_of_the_limit_and_a_control_has_none():
+    long = evaluation("subj01", "ridge").assign(share_finite=0.5)
+    blocks = views.summary(matrices(summarise(long))[0], Words())["blocks"]
+    shares = {block["title"]: {line["cells"][0]["share"] for line in block["lines"]} for block in blocks}
+    assert shares == {"Decoders": {"50\u202f% of limit"}, "Controls": {""}, "Limits": {""}}
+
+
 def test_several_protocols_get_a_column(long):
     both = pd.concat([long, long.assign(protocol="shared982")])
     labels = [column["label"] for column in views.results(page.tidy(both), Words())["columns"]]
@@ -217,7 +229,9 @@ def test_the_table_alone_has_the_mean_and_every_subject(long, manifest):
 
 @pytest.mark.parametrize("limits", [True, False])
 def test_latex_rows_have_as_many_cells_as_columns_and_braces_match(limits):
-    tex = to_tex(pd.concat([evaluation("subj01", "ridge_clip", limits=limits), reconstruction("subj01")]))
+    tex = latex.table(
+        pd.concat([evaluation("subj01", "ridge_clip", limits=limits), reconstruction("subj01")])
+    )
     for table in tex.split(r"\begin{table}")[1:]:
         columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", table)[1])
         body = re.sub(r"\\&", "", table.split(r"\toprule")[1].split(r"\bottomrule")[0])
@@ -231,4 +245,4 @@ def test_latex_rows_have_as_many_cells_as_columns_and_braces_match(limits):
 def test_latex_prints_the_numbers_of_the_summary(long):
     mean = summarise(long).query("name == 'ridge' and subject == 'mean' and metric == 'top1' and pool == 150")
     shown = mean[mean.control.isna() & (mean.unit == "average")].iloc[0]
-    assert f"ridge & {100 * shown.value:.1f} & " in to_tex(long)
+    assert f"ridge & {100 * shown.value:.1f} & " in latex.table(long)

@@ -48,6 +48,13 @@ def test_without_validation_scores_the_order_of_rules_decides_and_test_scores_do
     assert methods(chosen(under_rules("subj01", on_test, {}))).scoring.tolist() == [expected]
 
 
+def test_a_rule_that_is_marked_as_chosen_counts_whatever_it_scored():
+    long = under_rules("subj01", {"cosine": 0.2, "likelihood": 0.6}, {"cosine": 0.1, "likelihood": 0.5})
+    long["chosen"] = (long.scoring == "cosine").astype("boolean")
+    rows = methods(chosen(long))
+    assert rows.scoring.tolist() == ["cosine"] and rows.value.tolist() == [0.2]
+
+
 def test_subjects_may_choose_differently_and_the_mean_is_over_their_choices():
     first = under_rules("subj01", {"cosine": 0.2, "likelihood": 0.6}, {"cosine": 0.5, "likelihood": 0.4})
     second = under_rules("subj02", {"cosine": 0.3, "likelihood": 0.8}, {"cosine": 0.4, "likelihood": 0.5})
