@@ -4,6 +4,7 @@ from snakemake.utils import min_version
 
 min_version("9.19")
 
+# A configuration given with --configfile replaces the demo's; the two are not merged.
 if "dataset" not in config:
 
     configfile: "config/config.yaml"
@@ -22,14 +23,34 @@ include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
 
-localrules:
-    all,
-    report,
-    audit,
-
-
 rule all:
     default_target: True
     input:
-        rules.report.input,
-        rules.audit.input,
+        [subject_results(subject) for subject in SUBJECTS],
+        rules.tabulate_results.output,
+        rules.write_report.output,
+    localrule: True
+
+
+rule report:
+    input:
+        rules.tabulate_results.output,
+        rules.write_report.output,
+    localrule: True
+
+
+rule audit:
+    input:
+        rules.tabulate_results.output.audit,
+    localrule: True
+
+
+# One target per subject, `snakemake subj01`: all of its results, and nothing of the others.
+for subject in SUBJECTS:
+
+    rule:
+        name:
+            subject
+        input:
+            subject_results(subject),
+        localrule: True

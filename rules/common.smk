@@ -7,16 +7,22 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from percept import config as settings
 from percept import provenance
-from percept.datasets import nsd
+from percept.datasets import nsd_keys
+from percept.voxels import roi
 
 CONFIG = settings.load(config)
-config.update(settings.plain(CONFIG))  # from here on with the defaults filled in
+config.clear()
+config.update(settings.plain(CONFIG))  # from here on with the defaults filled in, and nothing else
 
 DATASET = CONFIG.dataset
 SUBJECTS = list(DATASET.subjects)
 RESULTS = f"results/{DATASET.name}"
 LOGS = f"logs/{DATASET.name}"
 BENCHMARKS = f"{RESULTS}/benchmarks"
+RUNS = [f"{name}/seed-{seed}" for name, decoder in CONFIG.decoders.items() for seed in decoder.seeds]
+DECODED = sorted({decoder.roi for decoder in CONFIG.decoders.values()})
+# One extraction holds the union of all ROI sets that something uses.
+EXTRACTED = sorted({*CONFIG.voxels.extract, *DECODED})
 
 
 wildcard_constraints:
@@ -43,59 +49,253 @@ def section(path):
 
 def memory_mb(wildcards, input, attempt):
     """Memory for rules that hold a subject's voxels as float32 a few times over; grows with each retry."""
-    return max(4000, round(6 * input.size_mb)) * attempt
+    return max(4000, round(8 * input.size_mb)) * attempt
 
 
-def decoder_settings(wildcards):
-    """The entry of the decoder, and what else its training depends on."""
-    return section(f"decoders.{wildcards.decoder}")
+# Raw files: keys of the bucket are paths below the root of the native tree.
+
+
+def raw(keys):
+    """Paths of keys of the bucket."""
+    return [f"{DATASET.root}/{key}" for key in keys]
+
+
+def extraction():
+    """Settings of the extraction, with the union of the ROI sets that decoders use."""
+    return {**section("voxels"), "extract": EXTRACTED}
+
+
+def subject_keys(subject):
+    """Keys needed once per subject: trials, masks, ROIs, noise ceiling, mean volume."""
+    return nsd_keys.subject_files(DATASET, subject, roi.atlases_of(EXTRACTED, CONFIG.voxels.rois))
+
+
+def session_keys(subject):
+    """Keys needed of every session of a subject that is used."""
+    return [
+        key
+        for session in nsd_keys.sessions_of(DATASET, subject)
+        for key in nsd_keys.session_files(DATASET, subject, session)
+        if not (reads_ranges() and key == nsd_keys.key_betas(subject, session, DATASET))
+    ]
+
+
+def reads_ranges():
+    """Whether single voxels are read from the server, so that no file of betas is fetched."""
+    return DATASET.kind == "nsd" and DATASET.format == "hdf5-ranges" and DATASET.download.enabled
+
+
+def for_any_subject(keys):
+    """Keys of subj01 and session 1 with wildcards in their place."""
+    return [key.replace("subj01", "{subject}").replace("session01", "session{session}") for key in keys]
+
+
+def raw_betas():
+    """Betas of a session, which go once their voxels are extracted, unless they are to be kept."""
+    if reads_ranges():
+        return []
+    paths = raw(for_any_subject([nsd_keys.key_betas("subj01", 1, DATASET)]))
+    return paths if DATASET.download.keep_raw else temp(paths)
+
+
+def raw_files(wildcards):
+    """What the voxels of a subject are extracted from."""
+    if DATASET.kind == "arrays":
+        return {"arrays": DATASET.inputs(wildcards.subject)}
+    return {
+        "tables": raw(nsd_keys.common_files(stimuli=False)),
+        "subject": raw(subject_keys(wildcards.subject)),
+        "sessions": raw(session_keys(wildcards.subject)),
+    }
+
+
+def stimulus_files(wildcards):
+    """Where the images or labels of the stimuli are."""
+    return DATASET.stimulus_inputs() if DATASET.kind == "arrays" else raw([nsd_keys.STIMULI])
+
+
+def design_files(wildcards):
+    """Tables behind the split protocols that look at what all subjects were shown."""
+    return [] if DATASET.kind == "arrays" else raw([nsd_keys.EXPDESIGN])
+
+
+def truth_files(wildcards):
+    """What is known of a simulated data set, and of no other."""
+    return [f"{DATASET.root}/truth/features.h5"] if DATASET.kind == "twin" else []
+
+
+# What one job reads of the stages before it.
+
+
+def decoder_section(wildcards):
+    """Settings of a decoder; how often it is trained is not among what one training depends on."""
+    return {key: value for key, value in section(f"decoders.{wildcards.decoder}").items() if key != "seeds"}
 
 
 def decoder_code(wildcards):
-    """Hash of the training script and of the module that defines this kind of decoder, not of the others."""
+    """Hash of the training script and of the module of this kind of decoder, not of the others."""
     return code("train_decoder", type(CONFIG.decoders[wildcards.decoder]).__module__)
 
 
 def target_code(wildcards):
-    """Hash of the encoding script and of the module that defines this kind of target."""
+    """Hash of the encoding script and of the module of this kind of target."""
     return code("encode_target", type(CONFIG.targets[wildcards.target]).__module__)
 
 
 def generator_code(wildcards):
-    """Hash of the reconstructing script and of the module that defines this kind of generator."""
+    """Hash of the reconstructing script and of the module of this kind of generator."""
     generator = CONFIG.reconstructions[wildcards.reconstruction].generator
     return code("reconstruct_images", type(generator).__module__)
 
 
-def target_of(wildcards):
-    """Cached features that a decoder is trained on."""
-    target = CONFIG.decoders[wildcards.decoder].target
-    return f"{RESULTS}/targets/{target}/features.h5"
+def target_section(wildcards):
+    """Settings of a target."""
+    return section(f"targets.{wildcards.target}")
 
 
-def subject_voxels(wildcards):
-    """The matrix and the two tables of a subject, which is all that decoding needs."""
-    folder = f"{RESULTS}/voxels/{wildcards.subject}"
-    return {name.split(".")[0]: f"{folder}/{name}" for name in ("betas.h5", "trials.parquet", "voxels.parquet")}
+def generator_section(wildcards):
+    """Settings of a generator."""
+    return section(f"reconstructions.{wildcards.reconstruction}.generator")
 
 
-def all_trials(wildcards):
-    """Trial tables of every subject: their stimuli are what a target has to cover."""
-    return [f"{RESULTS}/voxels/{subject}/trials.parquet" for subject in SUBJECTS]
+def target_gpus(wildcards):
+    """GPUs that encoding a target asks for."""
+    return CONFIG.targets[wildcards.target].n_gpus
 
 
-def decoder_runs(subject):
-    """Folders (decoder, seed) of one subject below `decoders/` and `evaluation/`."""
-    return [f"{subject}/{name}/seed-{seed}" for name, d in CONFIG.decoders.items() for seed in d.seeds]
+def decoder_gpus(wildcards):
+    """GPUs that training a decoder asks for."""
+    return CONFIG.decoders[wildcards.decoder].n_gpus
 
 
-def reconstruction_source(wildcards):
-    """Predictions that become images, with the cached target; the first seed of the decoder is shown."""
-    reconstruction = CONFIG.reconstructions[wildcards.reconstruction]
-    decoder = CONFIG.decoders[reconstruction.decoder]
-    run = f"{wildcards.subject}/{reconstruction.decoder}/seed-{decoder.seeds[0]}"
+def generator_gpus(wildcards):
+    """GPUs that a generator asks for."""
+    return CONFIG.reconstructions[wildcards.reconstruction].generator.n_gpus
+
+
+def features_of(decoder):
+    """Cached features that a decoder predicts."""
+    return f"{RESULTS}/targets/{CONFIG.decoders[decoder].target}/features.h5"
+
+
+def voxels_of(subject):
+    """The matrix and the two tables of a subject."""
+    folder = f"{RESULTS}/voxels/{subject}"
+    return {
+        name: f"{folder}/{name}.{'h5' if name == 'betas' else 'parquet'}"
+        for name in ("betas", "trials", "voxels")
+    }
+
+
+def training_files(wildcards):
+    """What a decoder is trained on."""
+    return {**voxels_of(wildcards.subject), "features": features_of(wildcards.decoder)}
+
+
+def scoring_files(wildcards):
+    """What scoring a decoder reads: predictions, the features they predict, and on the twin the limits."""
+    run = f"{wildcards.subject}/{wildcards.decoder}/seed-{wildcards.seed}"
+    files = {
+        "predictions": f"{RESULTS}/decoders/{run}/predictions.h5",
+        "features": features_of(wildcards.decoder),
+        "trials": voxels_of(wildcards.subject)["trials"],
+    }
+    if DATASET.kind == "twin":
+        files["limits"] = f"{RESULTS}/evaluation/{wildcards.subject}/limits.parquet"
+    return files
+
+
+def reconstruction_files(wildcards):
+    """Predictions that become images, with the features they predict; the first seed is shown."""
+    decoder = CONFIG.reconstructions[wildcards.reconstruction].decoder
+    run = f"{wildcards.subject}/{decoder}/seed-{CONFIG.decoders[decoder].seeds[0]}"
     return {
         "predictions": f"{RESULTS}/decoders/{run}/predictions.h5",
-        "features": f"{RESULTS}/targets/{decoder.target}/features.h5",
-        "trials": f"{RESULTS}/voxels/{wildcards.subject}/trials.parquet",
+        "features": features_of(decoder),
+        "trials": voxels_of(wildcards.subject)["trials"],
     }
+
+
+def scores_of(subject, name):
+    """One file of scores for every decoder run and reconstruction of a subject."""
+    folder = f"{RESULTS}/evaluation/{subject}"
+    made = [f"{folder}/{run}/{name}.parquet" for run in RUNS]
+    return made + [f"{folder}/reconstructions/{each}/{name}.parquet" for each in CONFIG.reconstructions]
+
+
+def subject_results(subject):
+    """Everything that is made for one subject alone."""
+    sheets = [f"{RESULTS}/generators/{subject}/{each}/sheet.png" for each in CONFIG.reconstructions]
+    return [
+        *scores_of(subject, "scores"),
+        *sheets,
+        f"{RESULTS}/evaluation/{subject}/comparisons.parquet",
+        f"{RESULTS}/evaluation/{subject}/noise_ceiling.parquet",
+        f"{RESULTS}/evaluation/{subject}/audit.parquet",
+        f"{RESULTS}/voxels/{subject}/summary.png",
+    ]
+
+
+def subject_matrix(wildcards):
+    """The matrix and the two tables of a subject."""
+    return voxels_of(wildcards.subject)
+
+
+def items_of_subject(wildcards):
+    """Values of every item, of all decoders and reconstructions of a subject."""
+    return scores_of(wildcards.subject, "items")
+
+
+def reconstructed_decoder(wildcards):
+    """Settings of the decoder whose predictions a reconstruction shows."""
+    decoder = CONFIG.reconstructions[wildcards.reconstruction].decoder
+    return {"name": decoder, **section(f"decoders.{decoder}")}
+
+
+def audited_files(wildcards):
+    """Everything that the audit of a subject looks at; per run, in the order of `RUNS`."""
+    runs = [f"{wildcards.subject}/{run}" for run in RUNS]
+    return {
+        **voxels_of(wildcards.subject),
+        "predictions": [f"{RESULTS}/decoders/{run}/predictions.h5" for run in runs],
+        "normalisation": [f"{RESULTS}/decoders/{run}/normalisation.h5" for run in runs],
+        "features": [features_of(run.split("/")[0]) for run in RUNS],
+        "scores": [f"{RESULTS}/evaluation/{run}/scores.parquet" for run in runs],
+        "stimuli": stimulus_files(wildcards),
+    }
+
+
+def all_scores(wildcards):
+    """Scores, values of the items, and what else the report shows, of every subject."""
+    each = {
+        name: [f"{RESULTS}/evaluation/{subject}/{name}.parquet" for subject in SUBJECTS]
+        for name in ("comparisons", "noise_ceiling", "audit")
+    }
+    runs = [f"{RESULTS}/decoders/{subject}/{run}" for subject in SUBJECTS for run in RUNS]
+    return {
+        "scores": [path for subject in SUBJECTS for path in scores_of(subject, "scores")],
+        "per_item": [path for subject in SUBJECTS for path in scores_of(subject, "items")],
+        **each,
+        "voxels": [voxels_of(subject)["voxels"] for subject in SUBJECTS],
+        "summaries": [f"{RESULTS}/voxels/{subject}/summary.png" for subject in SUBJECTS],
+        "sheets": [
+            f"{RESULTS}/generators/{subject}/{name}/sheet.png"
+            for subject in SUBJECTS
+            for name in CONFIG.reconstructions
+        ],
+        "histories": [f"{run}/history.parquet" for run in runs],
+    }
+
+
+def recorded_files(wildcards):
+    """Files whose content the manifest records: what every number rests on."""
+    matrices = [path for subject in SUBJECTS for path in voxels_of(subject).values()]
+    splits = [f"{RESULTS}/datasets/{subject}/split.parquet" for subject in SUBJECTS]
+    return matrices + splits + [f"{RESULTS}/targets/{target}/features.h5" for target in CONFIG.targets]
+
+
+def subject_anatomy(wildcards):
+    """The voxel table of a subject, its matrix, and the mean volume where there is one."""
+    files = voxels_of(wildcards.subject)
+    mean = [] if DATASET.kind == "arrays" else raw([nsd_keys.key_mean(wildcards.subject, DATASET.space)])
+    return {"betas": files["betas"], "voxels": files["voxels"], "mean": mean}

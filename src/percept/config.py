@@ -10,7 +10,7 @@ import pkgutil
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
@@ -43,11 +43,15 @@ class Section(BaseModel):
 class TargetConfig(Section):
     """What a decoder predicts from voxels: features of the stimuli."""
 
+    n_gpus: ClassVar[int] = 0  # GPUs that encoding asks a cluster for
+
     kind: str
 
 
 class DecoderConfig(Section):
     """How voxels are mapped to a target."""
+
+    n_gpus: ClassVar[int] = 1  # GPUs that training asks a cluster for
 
     kind: str
     target: Identifier = Field(description="Name of an entry of `targets`.")
@@ -57,6 +61,8 @@ class DecoderConfig(Section):
 
 class GeneratorConfig(Section):
     """How predicted targets become images."""
+
+    n_gpus: ClassVar[int] = 1  # GPUs that generating asks a cluster for
 
     kind: str
 
@@ -251,6 +257,28 @@ def kinds(package: str, base: type[Section]) -> dict[str, type[Section]]:
     return dict(sorted(found.items()))
 
 
+PLUGINS = {
+    "targets": ("percept.targets", TargetConfig),
+    "decoders": ("percept.decoders", DecoderConfig),
+    "generators": ("percept.generators", GeneratorConfig),
+}
+
+
+def plugin(stage: Literal["targets", "decoders", "generators"], settings: dict[str, Any]) -> Any:  # noqa: ANN401
+    """The section of one target, decoder or generator, from checked plain data; its class has the methods."""
+    return kinds(*PLUGINS[stage])[settings["kind"]].model_validate(settings)
+
+
+def dataset(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (one of three sections)
+    """The section of the data set, from checked plain data."""
+    return _datasets()[settings["kind"]].model_validate(settings)
+
+
+def _datasets() -> dict[str, type[Section]]:
+    arrays = importlib.import_module("percept.datasets.arrays_config").ArraysDataset
+    return {"nsd": NsdDataset, "twin": TwinDataset, "arrays": arrays}
+
+
 def _one_of(sections: dict[str, type[Section]]) -> Any:  # noqa: ANN401 (a typing construct)
     return Annotated[reduce(or_, sections.values()), Field(discriminator="kind")]
 
@@ -258,10 +286,7 @@ def _one_of(sections: dict[str, type[Section]]) -> Any:  # noqa: ANN401 (a typin
 @cache
 def model() -> type[BaseConfig]:
     """The model of the whole configuration, with every registered kind."""
-    arrays = importlib.import_module("percept.datasets.arrays_config").ArraysDataset
-    targets = kinds("percept.targets", TargetConfig)
-    decoders = kinds("percept.decoders", DecoderConfig)
-    generators = kinds("percept.generators", GeneratorConfig)
+    targets, decoders, generators = (kinds(*PLUGINS[stage]) for stage in PLUGINS)
     reconstruction = create_model(
         "ReconstructionConfig",
         __base__=ReconstructionConfig,
@@ -272,7 +297,7 @@ def model() -> type[BaseConfig]:
         "Config",
         __base__=BaseConfig,
         __doc__="The whole configuration of a run.",
-        dataset=(_one_of({"nsd": NsdDataset, "twin": TwinDataset, "arrays": arrays}), ...),
+        dataset=(_one_of(_datasets()), ...),
         targets=(dict[Identifier, _one_of(targets)], Field(min_length=1, description="Features to predict.")),
         decoders=(dict[Identifier, _one_of(decoders)], Field(min_length=1, description="Decoders to train.")),
         reconstructions=(dict[Identifier, reconstruction], Field({}, description="Images to make.")),
@@ -316,7 +341,8 @@ def _fields_at(path: list[str | int]) -> list[str]:
         if part in by_kind:  # pydantic names the kind of a union as a step of the path
             here = by_kind[part]
         else:
-            here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
+            entries = list(here.get("patternProperties", {}).values())
+            here = here.get("properties", {}).get(part) or next(iter(entries), {})
     return list(_resolve(here, definitions).get("properties", {}))
 
 

@@ -4,7 +4,7 @@ Every check is a pure function that returns a `Finding` (`audit_data`, `audit_re
 for which there is evidence and returns one row each. A warning passes, and says what to know before quoting.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,14 +49,31 @@ def audit(evidence: Evidence) -> pd.DataFrame:
     -------
     One row per check: `check`, `subject`, `decoder`, `passed`, `level` ("pass", "warning", "fail"), `detail`.
     """
-    table = pd.DataFrame(_findings(evidence), columns=Finding._fields)
+    findings = [*_of_data(evidence), *_of_run(evidence), audit_results.directions_differ()]
+    return _table(findings, evidence)
+
+
+def audit_subject(about: Evidence, runs: Iterable[Evidence]) -> pd.DataFrame:
+    """Audit the data of one subject once, and then each of its decoders.
+
+    Parameters
+    ----------
+    about : trials, betas and pictures; its `decoder` is None
+    runs : of each decoder and unit, recorded statistics with the betas of its voxels, and results; what they
+        say about the data is not looked at again
+    """
+    return pd.concat([audit(about), *(_table([*_of_run(one)], one) for one in runs)], ignore_index=True)
+
+
+def _table(findings: Sequence[Finding], e: Evidence) -> pd.DataFrame:
+    table = pd.DataFrame(findings, columns=Finding._fields)
     passed, warning = table["passed"].astype(bool), table["warning"].astype(bool)
     level = np.select([~passed, warning], ["fail", "warning"], "pass")
-    about = {"subject": evidence.subject, "decoder": evidence.decoder}
+    about = {"subject": e.subject, "decoder": e.decoder}
     return table.assign(passed=passed, level=level, **about)[COLUMNS]
 
 
-def _findings(e: Evidence) -> Iterator[Finding]:
+def _of_data(e: Evidence) -> Iterator[Finding]:
     if e.trials is not None:
         yield audit_data.disjoint_stimuli(e.trials)
     if e.trials is not None and e.pictures is not None:
@@ -65,6 +82,9 @@ def _findings(e: Evidence) -> Iterator[Finding]:
     if e.trials is not None and e.betas is not None:
         yield audit_data.distinct_responses(e.betas, e.trials)
         yield audit_data.trial_order(e.betas, e.trials, e.permutations)
+
+
+def _of_run(e: Evidence) -> Iterator[Finding]:
     if e.trials is not None and e.betas is not None and e.recorded is not None:
         yield audit_data.training_statistics(e.betas, e.trials, e.recorded)
     if e.rows is not None:
@@ -72,4 +92,3 @@ def _findings(e: Evidence) -> Iterator[Finding]:
         yield audit_results.below_limit(e.rows)
     if e.rows is not None and e.predictions is not None and e.candidates is not None and e.scorer is not None:
         yield audit_results.direction_labels(e.rows, e.predictions, e.candidates, e.scorer)
-    yield audit_results.directions_differ()

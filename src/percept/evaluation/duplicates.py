@@ -1,7 +1,7 @@
 """What identifies a picture: a hash of its pixels, and a thumbnail to find near copies by."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,13 @@ def pictures(images: Iterable[NDArray], stimulus: NDArray) -> Pictures:
         thumbnails.append(thumbnail(image).ravel())
     shape = (len(digests), SIDE * SIDE * 3)
     return Pictures(np.asarray(stimulus), np.array(digests, dtype=object), np.reshape(thumbnails, shape))
+
+
+def of_source(source: object, stimuli: Sequence[int]) -> Pictures | None:
+    """Fingerprints of the stimuli of a data set; None where it has labels and no images."""
+    if not hasattr(source, "images"):
+        return None
+    return pictures((source.images([one])[0] for one in stimuli), np.asarray(stimuli))
 
 
 def thumbnail(image: NDArray, side: int = SIDE) -> NDArray:

@@ -1,0 +1,26 @@
+rule encode_target:
+    input:
+        stimuli=stimulus_files,
+        truth=truth_files,
+        trials=[voxels_of(subject)["trials"] for subject in SUBJECTS],
+    output:
+        f"{RESULTS}/targets/{{target}}/features.h5",
+    log:
+        f"{LOGS}/targets/{{target}}/encode_target.log",
+    benchmark:
+        f"{BENCHMARKS}/targets/{{target}}/encode_target.tsv"
+    conda:
+        "../envs/decoding.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=target_gpus,
+    params:
+        dataset=section("dataset"),
+        target=target_section,
+        code=target_code,
+    message:
+        "Encoding the stimuli as {wildcards.target}"
+    script:
+        "../workflow/scripts/encode_target.py"

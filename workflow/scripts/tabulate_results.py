@@ -1,0 +1,23 @@
+"""Put all scores into one table: long parquet; wide CSV, HTML and LaTeX; comparisons and audit beside it."""
+
+import pandas as pd
+
+from percept import config, files, log
+from percept.evaluation import table
+from percept.report import latex, page
+from percept.report import table as wide
+
+log.to_file(snakemake.log[0])
+given, made = snakemake.input, snakemake.output
+settings = config.EvaluationConfig.model_validate(snakemake.params.evaluation)
+scores = table.concat([files.read_parquet(path) for path in [*given.scores, *given.noise_ceiling]])
+items = table.concat([files.read_parquet(path) for path in given.per_item], table.ITEM_SCHEMA)
+chosen = scores[scores["chosen"].fillna(True)]
+results = table.concat([scores, table.over_subjects(chosen, items, settings)])
+files.write_parquet(results, made.parquet)
+wide.write_csv(results, made.csv)
+files.write_text(latex.table(results), made.tex)
+files.write_text(page.render_table(results, {"config": snakemake.params.config}, snakemake.params.title), made.html)
+for name in ("audit", "comparisons"):
+    parts = [files.read_parquet(path) for path in given[name]]
+    files.write_text(pd.concat(parts, ignore_index=True).to_csv(index=False), made[name])
