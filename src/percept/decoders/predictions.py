@@ -41,8 +41,12 @@ def write_predictions(
                 group[column] = np.asarray(getattr(predictions, column), dtype=dtype)
 
 
-def read_predictions(path: str | Path, group: str) -> Predictions:
+def read_predictions(path: str | Path, group: str, missing_ok: bool = False) -> Predictions | None:
     """One group of predictions: train, validation, test/average, test/single or test/run.
+
+    Parameters
+    ----------
+    missing_ok : return None where there is no such group (no validation images), instead of raising
 
     Raises
     ------
@@ -58,6 +62,8 @@ def read_predictions(path: str | Path, group: str) -> Predictions:
             "same command again; the workflow makes it anew."
         ) from error
     with file:
+        if f"{group}/predicted" not in file and missing_ok:
+            return None
         if f"{group}/predicted" not in file:
             found = [name for name in ("train", "validation", *_tests(file)) if name in file]
             raise PerceptError(

@@ -34,6 +34,9 @@ IMAGES_PER_DIRECTION = 4  # fewer training images than this per direction, and n
 WHITENING = 0.5  # share of the mean variance in the target covariance; 0.3 to 0.9 score alike
 FEW = 1024  # dimensions up to which principal components are computed exactly
 FLOOR = 1e-6  # least noise, as a share of the variance: a perfect decoder has none
+UNVALIDATED: Rule = "centred_cosine"  # robust to a common component, and nothing in it is fitted but means
+UNVALIDATED_RANK = 64
+TABLE = ["direction", "scoring", "rank", "pool", "top1", "se", "chosen"]
 DIRECTIONS = ("image_from_brain", "brain_from_image")
 
 
@@ -150,25 +153,39 @@ class Validation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The scorer of each direction that validation preferred; itself a scorer.
+class Both:
+    """A scorer with a rule of its own for each direction."""
 
-    rules : direction -> name of the rule; ranks : direction -> directions kept, null for cosines
-    table : direction, scoring, rank, top1, se, chosen: what each rule scored on validation images
-    """
-
-    scorers: dict[str, Scorer]
-    rules: dict[str, Rule]
-    ranks: dict[str, int | None]
-    table: pd.DataFrame = field(repr=False)
+    by_direction: dict[str, Scorer]
 
     def image_from_brain(self, predicted: NDArray, candidates: NDArray) -> NDArray:
         """Scores (brain, image)."""
-        return self.scorers["image_from_brain"].image_from_brain(predicted, candidates)
+        return self.by_direction["image_from_brain"].image_from_brain(predicted, candidates)
 
     def brain_from_image(self, predicted: NDArray, candidates: NDArray) -> NDArray:
         """Scores (image, brain)."""
-        return self.scorers["brain_from_image"].brain_from_image(predicted, candidates)
+        return self.by_direction["brain_from_image"].brain_from_image(predicted, candidates)
+
+
+@dataclass(frozen=True)
+class Choice(Both):
+    """What validation preferred in each direction; itself a scorer.
+
+    rules : direction -> name of the chosen rule; ranks : direction -> its directions, null for cosines
+    by_rule : rule -> its scorer, at the rank that validation preferred for each direction
+    table : direction, scoring, rank, pool, top1, se, chosen: what each option scored on validation images
+    """
+
+    rules: dict[str, Rule]
+    ranks: dict[str, int | None]
+    by_rule: dict[Rule, Scorer]
+    table: pd.DataFrame = field(repr=False)
+
+
+class _Option(NamedTuple):
+    rule: Rule
+    rank: int | None
+    scorer: Scorer
 
 
 def fit(calibration: Calibration, rule: Rule, rank: int | None = None) -> Scorer:
@@ -191,33 +208,42 @@ def fit(calibration: Calibration, rule: Rule, rank: int | None = None) -> Scorer
     raise ValueError(f"no scoring rule {rule!r}; there are: {', '.join(RULES)}")
 
 
-def choose(calibration: Calibration, validation: Validation, pool: int = 300, margin: float = 1.0) -> Choice:
+def choose(
+    calibration: Calibration, validation: Validation | None, pool: int = 300, margin: float = 1.0
+) -> Choice:
     """Choose rule and rank of each direction by retrieval among validation images.
 
     The rank is the one with the best expected top-1; among the rules, a simpler one is kept unless another
-    beats it by more than `margin` standard errors of the paired difference. Ties keep the simpler rule, the
-    smaller rank. A direction that is undefined (several brains per image) takes the rule of the other one.
+    beats it by more than `margin` standard errors of the paired difference. Ties keep the simpler rule and
+    the smaller rank. Where validation cannot tell, `UNVALIDATED` stands: there are no validation images, or
+    brains have no one-to-one images in a direction (that direction then follows the other one).
 
     Parameters
     ----------
     pool : images per random pool, at most the validation images
     """
-    options = [(rule, None, fit(calibration, rule)) for rule in RULES[:2]]
-    options += [("likelihood", rank, fit(calibration, "likelihood", rank)) for rank in calibration.ranks]
-    chosen, tables = {}, []
+    options = _options(calibration)
+    champions, chosen, tables = {}, {}, []
     for direction in DIRECTIONS:
-        items = [_top1(scorer, direction, validation, pool) for _, _, scorer in options]
-        if items[0] is None:
-            chosen[direction] = chosen[DIRECTIONS[0]]
+        items = _items(options, direction, validation, pool)
+        if items is None:
+            champions[direction] = champions.get(DIRECTIONS[0], _by_default(options))
+            chosen[direction] = chosen.get(DIRECTIONS[0], champions[direction][UNVALIDATED])
             continue
-        chosen[direction] = _prefer(options, items, margin)
+        champions[direction] = _best_of_each_rule(options, items)
+        chosen[direction] = _prefer(champions[direction], items, margin)
         tables.append(_table(direction, options, items, chosen[direction]))
     picked = {direction: options[index] for direction, index in chosen.items()}
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=TABLE)
     return Choice(
-        scorers={direction: scorer for direction, (_, _, scorer) in picked.items()},
-        rules={direction: rule for direction, (rule, _, _) in picked.items()},
-        ranks={direction: rank for direction, (_, rank, _) in picked.items()},
-        table=pd.concat(tables, ignore_index=True),
+        by_direction={direction: option.scorer for direction, option in picked.items()},
+        rules={direction: option.rule for direction, option in picked.items()},
+        ranks={direction: option.rank for direction, option in picked.items()},
+        by_rule={
+            rule: Both({direction: options[best[rule]].scorer for direction, best in champions.items()})
+            for rule in RULES
+        },
+        table=table.assign(pool=None if validation is None else min(pool, len(validation.shown)))[TABLE],
     )
 
 
@@ -278,43 +304,68 @@ def _unit(X: NDArray, mean: NDArray | None) -> NDArray:
     return centred / np.where(length > 0, length, 1)
 
 
-def _top1(scorer: Scorer, direction: str, validation: Validation, pool: int) -> NDArray | None:
-    """Expected top-1 of every query; None where the direction is undefined."""
-    question = getattr(retrieval, direction)(scorer, *validation)
-    if question is None:
+def _options(calibration: Calibration) -> list[_Option]:
+    """Every rule, and the likelihood with every rank, from the simplest on."""
+    cosines = [_Option(rule, None, fit(calibration, rule)) for rule in RULES[:2]]
+    ranks = calibration.ranks
+    return cosines + [_Option("likelihood", rank, fit(calibration, "likelihood", rank)) for rank in ranks]
+
+
+def _items(
+    options: list[_Option], direction: str, validation: Validation | None, pool: int
+) -> list[NDArray] | None:
+    """Expected top-1 of every query under every option; None where the direction is undefined."""
+    if validation is None:
         return None
-    ranks = retrieval.rank(question.scores, question.truth, question.identical)
-    return retrieval.top_k(ranks, min(pool, ranks.n_items), 1)
+    items = []
+    for option in options:
+        question = getattr(retrieval, direction)(option.scorer, *validation)
+        if question is None:
+            return None
+        ranks = retrieval.rank(question.scores, question.truth, question.identical)
+        items.append(retrieval.top_k(ranks, min(pool, ranks.n_items), 1))
+    return items
 
 
-def _prefer(options: list[tuple[Rule, int | None, Scorer]], items: list[NDArray], margin: float) -> int:
-    """Index of the option to use; `options` are ordered from the simplest rule and smallest rank."""
-    means = np.array([values.mean() for values in items])
-    champions = [
-        max((i for i, option in enumerate(options) if option[0] == rule), key=lambda i: (means[i], -i))
+def _by_default(options: list[_Option]) -> dict[Rule, int]:
+    """An option of each rule where nothing was validated: for the likelihood, a moderate rank."""
+    moderate = [index for index, option in enumerate(options) if (option.rank or 0) <= UNVALIDATED_RANK]
+    return {rule: [i for i in moderate if options[i].rule == rule][-1] for rule in RULES}
+
+
+def _best_of_each_rule(options: list[_Option], items: list[NDArray]) -> dict[Rule, int]:
+    """Index of the best option of each rule; ties go to the smaller rank, which comes first."""
+    means = [values.mean() for values in items]
+    return {
+        rule: max(
+            (i for i, option in enumerate(options) if option.rule == rule), key=lambda i: (means[i], -i)
+        )
         for rule in RULES
-    ]
-    best = champions[0]
-    for challenger in champions[1:]:
-        gain = items[challenger] - items[best]
+    }
+
+
+def _prefer(champions: dict[Rule, int], items: list[NDArray], margin: float) -> int:
+    """Index of the option to use: from the simplest rule on, a challenger has to win clearly."""
+    best = champions[RULES[0]]
+    for rule in RULES[1:]:
+        gain = items[champions[rule]] - items[best]
         error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-        if gain.mean() > max(margin * error, 1e-12):
-            best = challenger
+        if gain.mean() > max(margin * error, np.finfo(np.float32).eps):
+            best = champions[rule]
     return best
 
 
-def _table(
-    direction: str, options: list[tuple[Rule, int | None, Scorer]], items: list[NDArray], chosen: int
-) -> pd.DataFrame:
+def _table(direction: str, options: list[_Option], items: list[NDArray], chosen: int) -> pd.DataFrame:
+    """What each option scored on validation images, with the standard error of that mean."""
     records = [
         {
             "direction": direction,
-            "scoring": rule,
-            "rank": rank,
+            "scoring": option.rule,
+            "rank": option.rank,
             "top1": values.mean(),
             "se": values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan,
             "chosen": index == chosen,
         }
-        for index, ((rule, rank, _), values) in enumerate(zip(options, items, strict=True))
+        for index, (option, values) in enumerate(zip(options, items, strict=True))
     ]
     return pd.DataFrame(records).astype({"rank": "Int64"})

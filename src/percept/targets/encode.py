@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from percept.config import NativeTree, Section
 from percept.files import PerceptError
 from percept.targets import store
 
@@ -72,6 +73,15 @@ class NativeSource:
                 "measured responses are unknown. Use it with `dataset.kind: twin`, or name another target."
             )
         return store.read(self.root / "truth" / "features.h5", stimuli)
+
+
+def source(dataset: Section) -> Source:
+    """The stimuli of a data set, given its section of the config."""
+    if isinstance(dataset, NativeTree):
+        return NativeSource(Path(dataset.root), simulated=dataset.kind == "twin")
+    from percept.datasets import arrays
+
+    return arrays.source(dataset)
 
 
 def capability(source: Source, method: str, kind: str) -> Any:  # noqa: ANN401 (a bound method)
