@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -257,6 +258,55 @@ def test_the_wide_table_has_one_row_per_question(truth):
     )
     row = wide[(wide["metric"] == "top1") & (wide["direction"] == "image_from_brain") & (wide["pool"] == 10)]
     assert row["limit_finite"].item() == value(table, "top1", limit="bayes_finite", pool=10)["value"]
+
+
+@pytest.fixture(scope="module")
+def trials():
+    """A split of the world's images: 300 train, 40 of them validate, 60 test, some of these shown less often."""
+    stimulus = np.concatenate(
+        [np.repeat(np.arange(340), 3), np.repeat(np.arange(340, 400), np.resize([3, 2, 1], 60))]
+    )
+    split = np.select([stimulus < 300, stimulus < 340], ["train", "validation"], "test")
+    return pd.DataFrame({"stimulus": stimulus, "split": split}).sample(frac=1, random_state=0)
+
+
+def test_limits_of_a_split_use_its_test_images_repeats_and_training_trials(truth, trials):
+    table = limits.of_units(truth, trials, (10,), ("average", "single"), seed=3)
+    n = np.resize([3, 2, 1], 60)
+    direct = limits.retrieval_limits(
+        truth, np.arange(340, 400), n, (10,), train=np.repeat(np.arange(340), 3), seed=3
+    )
+    for limit, column in (("bayes_oracle", "limit_oracle"), ("bayes_finite", "limit_finite")):
+        for direction in limits.DIRECTIONS:
+            row = table.query(
+                "unit == 'average' and metric == 'top1' and pool == 10 and direction == @direction"
+            )
+            expected = value(direct, "top1", direction, limit, pool=10)
+            assert (
+                abs(row[column].item() - expected["value"]) < 5 * expected["se"]
+            )  # the order of trials differs
+
+
+def test_which_brain_is_no_question_where_an_image_has_several_single_trials(truth, trials):
+    table = limits.of_units(truth, trials, (10,), ("average", "single", "run"))
+    asked = {unit: set(rows["direction"]) for unit, rows in table.groupby("unit")}
+    assert asked == {"average": set(limits.DIRECTIONS), "single": {"image_from_brain"}}
+
+
+@pytest.mark.parametrize(("units", "n_rows"), [((), 0), (("run",), 0), (("average",), 16)])
+def test_units_without_a_limit_give_no_row(truth, trials, units, n_rows):
+    table = limits.of_units(truth, trials, (10,), units)
+    assert len(table) == n_rows and list(table)[-2:] == ["limit_oracle", "limit_finite"]
+
+
+def test_without_one_training_set_only_the_oracle_has_a_limit(truth, trials):
+    table = limits.of_units(truth, trials[trials["split"] == "test"], (10,), ("average",))
+    assert table["limit_finite"].isna().all() and table["limit_oracle"].notna().all()
+
+
+def test_a_split_without_test_trials_is_refused(truth, trials):
+    with pytest.raises(ValueError, match="no test trial"):
+        limits.of_units(truth, trials[trials["split"] == "train"], (10,), ("average",))
 
 
 def test_the_same_seed_gives_the_same_table(truth):

@@ -35,6 +35,7 @@ from percept.statistics import expected_topk
 Floats = NDArray[np.float64]
 POPULATION = 2048  # images that stand for all of them in p(y)
 MAX_CELLS = 2e8  # draws x brains x population above which the number of draws is cut
+LONG = ("limit", "unit", "direction", "metric", "pool", "value")
 DIRECTIONS = ("image_from_brain", "brain_from_image")
 
 
@@ -73,7 +74,7 @@ def _root(matrix: Floats) -> Floats:
 
 
 def _log_likelihood(t: Floats, fisher: Floats, n_repeats: Floats, images: Floats) -> Floats:
-    """T'x - n x'Jx / 2, (brain, image)."""
+    """The statistic's t'x - n x'Jx / 2, (brain, image)."""
     energy = np.einsum("im,mk,ik->i", images, fisher, images)
     return t @ images.T - np.outer(n_repeats, energy) / 2
 
@@ -153,7 +154,7 @@ def retrieval_limits(
 
     Returns
     -------
-    ------- Long table: limit ("bayes_oracle", "bayes_finite"), unit, direction, metric (top1, top5, two_way,
+    Long table: limit ("bayes_oracle", "bayes_finite"), unit, direction, metric (top1, top5, two_way,
     median_rank, bits; "two_way_gaussian" is the closed form for Gaussian features, see `two_way_closed`),
     pool, n_repeats (mean), value, se (Monte Carlo standard error), information (bits about an image,
     `model.information`, mean over images).
@@ -267,6 +268,47 @@ def _closed_rows(truth: Truth, repeats: Floats, n_images: int) -> pd.DataFrame:
         for d in DIRECTIONS
     ]
     return pd.DataFrame(rows).assign(limit="bayes_oracle")
+
+
+def of_units(
+    truth: Truth, trials: pd.DataFrame, pools: Sequence[int], units: Sequence[str], seed: int = 0
+) -> pd.DataFrame:
+    """Limits of a frozen split, as `wide` gives them: everything that the long table of results refers to.
+
+    Single trials of an image that has several ask the same question, so every image counts once; which of
+    many brains an image evoked is then no question, and brain_from_image is left out. Means within a run have
+    no limit here.
+
+    Parameters
+    ----------
+    trials : stimulus and split of every trial; training and validation trials are what can be learnt from
+    pools : images per pool
+    units : "average", "single" or "run"
+
+    Raises
+    ------
+    ValueError : no trial is for testing
+    """
+    tested = trials.loc[trials["split"] == "test", "stimulus"]
+    if tested.empty:
+        raise ValueError(
+            "the split has no test trial, so nothing is retrieved: check the protocol of `split`"
+        )
+    train = trials.loc[trials["split"].isin(["train", "validation"]), "stimulus"].to_numpy()
+    stimulus, n_repeats = np.unique(tested, return_counts=True)
+    learnt = (
+        train if len(train) else None
+    )  # where every trial tests in its turn, there is no one training set
+    tables = []
+    for unit in units:
+        if unit not in ("average", "single"):
+            continue
+        n = n_repeats if unit == "average" else 1
+        table = retrieval_limits(truth, stimulus, n, pools, train=learnt, unit=unit, seed=seed)
+        if unit == "single" and n_repeats.max() > 1:
+            table = table[table["direction"] == "image_from_brain"]
+        tables.append(table)
+    return wide(pd.concat(tables, ignore_index=True)) if tables else wide(pd.DataFrame(columns=list(LONG)))
 
 
 def wide(limits: pd.DataFrame) -> pd.DataFrame:
