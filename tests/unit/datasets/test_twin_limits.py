@@ -262,7 +262,7 @@ def test_the_wide_table_has_one_row_per_question(truth):
 
 @pytest.fixture(scope="module")
 def trials():
-    """A split of the world's images: 300 train, 40 of them validate, 60 test, some of these shown less often."""
+    """300 images train, 40 validate, 60 test, some of these shown less often."""
     stimulus = np.concatenate(
         [np.repeat(np.arange(340), 3), np.repeat(np.arange(340, 400), np.resize([3, 2, 1], 60))]
     )
@@ -282,9 +282,7 @@ def test_limits_of_a_split_use_its_test_images_repeats_and_training_trials(truth
                 "unit == 'average' and metric == 'top1' and pool == 10 and direction == @direction"
             )
             expected = value(direct, "top1", direction, limit, pool=10)
-            assert (
-                abs(row[column].item() - expected["value"]) < 5 * expected["se"]
-            )  # the order of trials differs
+            assert abs(row[column].item() - expected["value"]) < 5 * expected["se"]
 
 
 def test_which_brain_is_no_question_where_an_image_has_several_single_trials(truth, trials):
