@@ -33,8 +33,8 @@ from percept.datasets.twin.truth import Truth
 from percept.statistics import expected_topk
 
 Floats = NDArray[np.float64]
-POPULATION = 2048  # images that stand for all of them in p(y)
-MAX_CELLS = 2e8  # draws x brains x population above which the number of draws is cut
+POPULATION = 12_000  # images that stand for all of them in p(y); fewer make brain_from_image look harder
+MAX_CELLS = 3e8  # draws x brains x population above which the number of draws is cut
 LONG = ("limit", "unit", "direction", "metric", "pool", "value")
 DIRECTIONS = ("image_from_brain", "brain_from_image")
 
