@@ -284,6 +284,9 @@ def all_scores(wildcards):
             for name in CONFIG.reconstructions
         ],
         "histories": [f"{run}/history.parquet" for run in runs],
+        "answers": [
+            f"{RESULTS}/evaluation/{subject}/{run}/answers.parquet" for subject in SUBJECTS for run in RUNS
+        ],
     }
 
 

@@ -50,6 +50,7 @@ rule tabulate_results:
         mem_mb=4000,
         runtime=30,
     params:
+        dataset=section("dataset"),
         evaluation=section("evaluation"),
         title=section("report.title"),
         code=code("tabulate_results"),
@@ -82,7 +83,13 @@ rule write_report:
         mem_mb=4000,
         runtime=30,
     params:
+        dataset=section("dataset"),
         title=section("report.title"),
+        subjects=SUBJECTS,
+        runs=RUNS,
+        decoders=section("decoders"),
+        targets=section("targets"),
+        reconstructions=list(CONFIG.reconstructions),
         code=code("write_report"),
     message:
         "Writing the report"

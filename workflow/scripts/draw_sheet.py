@@ -15,7 +15,7 @@ train = trials.loc[trials["split"] == "train", "stimulus"].unique()
 predictions = predict.read_predictions(snakemake.input.predictions, "test/average")
 nearest = train[sheet.nearest(predictions.predicted, targets.read(snakemake.input.features, train))]
 seen = source.images(stimulus)
-small = images.reduce(seen, made.shape[1])
-ranks = retrieval.expected_rank(images.identification_ranks(images.pixel_correlations(made, small), small))
+large = images.resize(made, seen.shape[1])
+ranks = retrieval.expected_rank(images.identification_ranks(images.pixel_correlations(large, seen), seen))
 rows = {"seen": seen, "reconstructed": made, "nearest in training": source.images(nearest)}
 sheet.write(snakemake.output[0], sheet.contact_sheet(rows, ranks, len(stimulus)))

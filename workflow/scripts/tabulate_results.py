@@ -17,7 +17,8 @@ results = table.concat([scores, table.over_subjects(chosen, items, settings)])
 files.write_parquet(results, made.parquet)
 wide.write_csv(results, made.csv)
 files.write_text(latex.table(results), made.tex)
-files.write_text(page.render_table(results, {"config": snakemake.params.config}, snakemake.params.title), made.html)
+about = {"config": {"dataset": snakemake.params.dataset}}
+files.write_text(page.render_table(results, about, snakemake.params.title), made.html)
 for name in ("audit", "comparisons"):
     parts = [files.read_parquet(path) for path in given[name]]
     files.write_text(pd.concat(parts, ignore_index=True).to_csv(index=False), made[name])
