@@ -25,10 +25,11 @@ PACKAGES_NAMED = (
 def code_version(*names: str) -> str:
     """Twelve hex digits over the source of modules and of all of `percept` that they import.
 
-    Put into the `params` of a rule, it makes Snakemake rerun the rule when a function that its script may
-    reach was edited, and only then: comments, docstrings and formatting do not count, nor does touching a
-    file, nor do the definitions of settings (their values are parameters already). `names` are modules (`percept.voxels.extract`) or paths of scripts. A module's whole source counts,
-    whichever of its functions is used; imports inside functions count as well.
+    Put into the `params` of a rule, it makes Snakemake rerun the rule when code that its script may reach was
+    edited, and only then: comments, docstrings and formatting do not count, nor does touching a file, nor do
+    the definitions of settings (their values are parameters already). `names` are modules
+    (`percept.voxels.extract`) or paths of scripts. A module's whole source counts, whichever of its functions
+    is used; imports inside functions count as well.
 
     Raises
     ------

@@ -8,7 +8,9 @@ import pytest
 
 from percept import provenance
 
-LOSS = '"""Losses."""\n\nfrom percept.deep import blocks\n\n\ndef loss(x):\n    """Half."""\n    return x / 2\n'
+LOSS = (
+    '"""Losses."""\n\nfrom percept.deep import blocks\n\n\ndef loss(x):\n    """Half."""\n    return x / 2\n'
+)
 
 
 @pytest.fixture
@@ -48,7 +50,11 @@ def test_the_closure_holds_what_is_reached_and_nothing_else(package):
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
-    [("losses.py", "x / 2", "x / 3"), ("deep/blocks.py", "return 1", "return 2"), ("../train.py", "losses", "other")],
+    [
+        ("losses.py", "x / 2", "x / 3"),
+        ("deep/blocks.py", "return 1", "return 2"),
+        ("../train.py", "losses", "other"),
+    ],
 )
 def test_an_edit_of_reached_code_changes_the_version(package, file, old, new):
     before = version(package)

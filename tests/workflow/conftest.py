@@ -37,7 +37,13 @@ class Checkout:
             command += ["--configfile", config]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=800
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=800,
         )
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done
@@ -47,7 +53,9 @@ class Checkout:
         plan = self.snakemake(*arguments, "-n", "--quiet", "progress", config=config)
         lines = (plan.stdout + plan.stderr).splitlines()
         counted = [line.split() for line in lines]
-        return {row[0]: int(row[1]) for row in counted if len(row) == 2 and row[1].isdigit() and row[0] != "total"}
+        return {
+            row[0]: int(row[1]) for row in counted if len(row) == 2 and row[1].isdigit() and row[0] != "total"
+        }
 
 
 @pytest.fixture(scope="session")

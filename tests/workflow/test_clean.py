@@ -52,12 +52,12 @@ def test_there_are_rules_to_check():
 
 
 @pytest.mark.parametrize("directive", ["log", "conda", "message", "script", "params"])
-@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("rule", list(rules()))
 def test_every_rule_says(rule, directive):
     assert re.search(rf"^\s+{directive}:", rule, re.MULTILINE), f"no {directive}: in\n{rule}"
 
 
-@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("rule", list(rules()))
 def test_every_rule_that_does_not_download_is_measured_and_tracks_its_code(rule):
     if "download" in rule:
         assert "code=" not in rule  # bytes of the bucket do not depend on our code

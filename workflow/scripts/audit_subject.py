@@ -17,10 +17,12 @@ source = encode.source(config.dataset(params.dataset))
 stimuli = sorted(trials["stimulus"].unique())
 reliable = voxels["ncsnr"].fillna(0).nlargest(2000).index.sort_values()
 about = audit.Evidence(
-    snakemake.wildcards.subject, trials=trials,
-    pictures=duplicates.of_source(source, stimuli), betas=store.read_betas(folder, columns=reliable, raw=True),
+    snakemake.wildcards.subject,
+    trials=trials,
+    pictures=duplicates.of_source(source, stimuli),
+    betas=store.read_betas(folder, columns=reliable, raw=True),
     permutations=params.evaluation["permutations"],
-)  # fmt: skip
+)
 runs = []
 each = zip(params.runs, given.predictions, given.features, given.scores, given.normalisation, strict=True)
 for name, predictions, features, scores, normalisation in each:

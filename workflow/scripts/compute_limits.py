@@ -6,7 +6,7 @@ import pandas as pd
 from percept import config, files, log
 from percept.datasets import nsd
 from percept.datasets.twin import limits, truth
-from percept.voxels import roi, store
+from percept.voxels import roi
 
 log.to_file(snakemake.log[0])
 params, subject = snakemake.params, snakemake.wildcards.subject

@@ -5,5 +5,7 @@ from pathlib import Path
 from percept import files, log, provenance
 
 log.to_file(snakemake.log[0])
-record = provenance.manifest(dict(snakemake.params.config), list(snakemake.input), Path(snakemake.params.repository))
+record = provenance.manifest(
+    dict(snakemake.params.config), list(snakemake.input), Path(snakemake.params.repository)
+)
 files.write_json(record, snakemake.output[0])

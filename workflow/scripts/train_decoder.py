@@ -20,7 +20,11 @@ rows = faults.apply_statistics(planted, folds[0].train, folds[0].test)
 folder = Path(snakemake.input.betas).parent
 X, applied = normalise.load_recorded(folder, settings.roi, voxels.normalisation, voxels.rois, rows)
 normalise.write_statistics(snakemake.output.normalisation, applied)
-names = {"decoder": snakemake.wildcards.decoder, "subject": snakemake.wildcards.subject, "target": settings.target}
+names = {
+    "decoder": snakemake.wildcards.decoder,
+    "subject": snakemake.wildcards.subject,
+    "target": settings.target,
+}
 job = predict.Job(
     Path(snakemake.output.predictions).parent, split.test_units, split.train_repeats,
     int(snakemake.wildcards.seed), names,

@@ -36,7 +36,11 @@ def score_voxels(
     sets = [name for name, n_voxels in roi.count(voxels, custom).items() if n_voxels]
     parts = [(name, snr[roi.select(voxels, name, custom)]) for name in sets]
     return table.concat(
-        [table.rows(replace(label, roi=name, unit=unit), records) for name, part in parts for unit, records in _rows(part)]
+        [
+            table.rows(replace(label, roi=name, unit=unit), records)
+            for name, part in parts
+            for unit, records in _rows(part)
+        ]
     )
 
 

@@ -147,7 +147,13 @@ def _validated(choice: scoring.Choice) -> Iterator[dict[str, object]]:
     """What each rule scored on validation images, at its best rank."""
     best = choice.table.sort_values("top1", ascending=False, kind="stable")
     for row in best.drop_duplicates(["direction", "scoring"]).itertuples():
-        yield {"metric": "top1", "direction": row.direction, "pool": row.pool, "scoring": row.scoring, "value": row.top1}
+        yield {
+            "metric": "top1",
+            "direction": row.direction,
+            "pool": row.pool,
+            "scoring": row.scoring,
+            "value": row.top1,
+        }
 
 
 def _answers(found: Predictions, candidates: Candidates, scorer: Scorer) -> pd.DataFrame:
