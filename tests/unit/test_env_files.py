@@ -1,0 +1,143 @@
+"""Environments name what their rules import, no more, at the versions that pyproject asks for."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from percept import provenance
+from tests.unit.source import REPOSITORY, SCRIPTS, normal, third_party
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+BOUNDS = {
+    normal(requirement.name): requirement
+    for requirement in map(Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+}
+ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
+CONSTRAINTS = (REPOSITORY / "constraints.txt").read_text().split()
+ON_PYPI = {
+    "matplotlib-base": "matplotlib",
+    "python-isal": "isal",
+    "pytorch": "torch",
+}  # conda's name -> PyPI's
+IMPORTED_BY = {"pyarrow": "pandas"}  # imported for us, by another package
+SETTINGS = "percept.config"  # imported by every script; not part of a code version
+HEAVY = {"torch", "open_clip", "transformers", "diffusers", "lightning"}
+USE_TORCH = {"encode_target", "train_decoder", "reconstruct_images"}
+
+
+def conda(path: Path) -> dict[str, str]:
+    """Version bounds of an environment by the name that PyPI uses."""
+    listed = [line.split(maxsplit=1) for line in yaml.safe_load(path.read_text())["dependencies"]]
+    return {ON_PYPI.get(name, name): bounds for name, bounds in listed}
+
+
+def rules() -> dict[str, str]:
+    """Environment of the rule that runs each script."""
+    text = "\n".join(path.read_text() for path in (REPOSITORY / "rules").rglob("*.smk"))
+    pairs = re.findall(
+        r'conda:\s+"(?:\.\./)+envs/(\w+)\.yaml".*?script:\s+"[./]+workflow/scripts/(\w+)\.py"',
+        text,
+        re.DOTALL,
+    )
+    return {script: environment for environment, script in pairs}
+
+
+def imported(script: str) -> set[str]:
+    """Packages that a script may import: by what it reaches, and by the plug-ins that it looks up."""
+    path = REPOSITORY / "workflow/scripts" / f"{script}.py"
+    text = path.read_text()
+    plugins = [
+        f"percept.{stage}.{module.stem}"
+        for stage in re.findall(r'config\.plugin\("(\w+)"', text)
+        for module in (provenance.PACKAGE / stage).glob("*.py")
+    ]
+    datasets = ["percept.datasets.arrays_config"] if "config.dataset(" in text else []
+    reached = provenance.closure([str(path), *plugins, *datasets])
+    settings = {provenance.PACKAGE / "config.py"} if "config" in text else set()
+    return set().union(*(third_party(module) for module in reached | settings))
+
+
+# Versions.
+
+
+def test_there_are_environments_to_check():
+    assert {path.stem for path in ENVIRONMENTS} >= {"data", "decoding", "report"}
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environment_asks_for_the_versions_of_pyproject(path):
+    listed = conda(path)
+    python = listed.pop("python")
+    assert python.startswith(PROJECT["requires-python"])
+    assert {name: bounds.replace(" ", "") for name, bounds in listed.items()} == {
+        name: str(BOUNDS[normal(name)].specifier) if normal(name) in BOUNDS else "not in pyproject.toml"
+        for name in listed
+    }
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environment_is_sorted_and_its_channels_are_open(path):
+    environment = yaml.safe_load(path.read_text())
+    names = [line.split()[0] for line in environment["dependencies"]]
+    assert names[0] == "python" and names[1:] == sorted(names[1:])
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+
+
+@pytest.mark.parametrize("name", sorted(BOUNDS))
+def test_the_versions_that_were_tested_satisfy_pyproject(name):
+    pins = dict(line.split("==") for line in CONSTRAINTS)
+    versions = [version for pinned, version in pins.items() if normal(pinned) == name]
+    assert len(versions) == 1 and BOUNDS[name].specifier.contains(Version(versions[0]))
+
+
+def test_the_constraints_are_versions_and_nothing_else():
+    assert [line for line in CONSTRAINTS if not re.fullmatch(r"[\w.-]+==[\w.+!]+", line)] == []
+
+
+# Imports.
+
+
+def test_every_script_has_a_rule_with_an_environment():
+    assert rules().keys() == {path.stem for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("script", sorted(rules()))
+def test_a_rule_imports_only_what_its_environment_has(script):
+    environment = REPOSITORY / "envs" / f"{rules()[script]}.yaml"
+    available = {normal(name) for name in conda(environment)}
+    assert imported(script) - available == set(), f"missing from {environment.name}"
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environment_has_nothing_that_no_rule_imports(path):
+    used = set().union(*(imported(script) for script, name in rules().items() if name == path.stem))
+    listed = {normal(name) for name in conda(path)} - {"python"}
+    assert {name for name in listed - used if IMPORTED_BY.get(name) not in used} == set()
+
+
+@pytest.mark.parametrize("script", sorted(rules().keys() - USE_TORCH))
+def test_a_rule_that_needs_no_torch_cannot_reach_it(script):
+    assert imported(script).isdisjoint({"torch", "open-clip-torch"})
+
+
+def test_the_rules_that_use_torch_reach_it():
+    assert all("torch" in imported(script) for script in USE_TORCH - {"reconstruct_images"})
+
+
+def test_starting_a_script_imports_no_torch():
+    """Not even where it is needed later: a wrong setting is then reported at once."""
+    lines = ["import sys"]
+    for script in SCRIPTS:
+        lines += [line for line in script.read_text().splitlines() if re.match(r"(?:import|from) ", line)]
+        lines.append(f"if {HEAVY} & set(sys.modules): sys.exit('{script.stem} imports torch')")
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
