@@ -7,6 +7,7 @@ Kinds of targets, decoders and generators are plug-ins: a subclass of `TargetCon
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
@@ -230,12 +231,13 @@ class BaseConfig(Section):
 
 def _require(name: str, known: dict[str, Any], path: str, section: str) -> None:
     if name not in known:
-        raise ValueError(f"`{path}` names {name!r}, which is no entry of `{section}`{_nearest(name, known)}")
+        raise ValueError(f"`{path}` names {name!r}, which is no entry of `{section}`{nearest(name, known)}")
 
 
-def _nearest(name: str, known: Any) -> str:  # noqa: ANN401 (any iterable of names)
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a message about an unknown name ends with, in brackets: the closest valid one, and all of them."""
     known = [str(option) for option in known]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     listed = ", ".join(known) or "none"
     return f" (did you mean {close[0]!r}? there are: {listed})" if close else f" (there are: {listed})"
 
@@ -325,7 +327,7 @@ def _explain(problem: dict[str, Any]) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *parents, key = problem["loc"]
-        return f"`{path}` is no setting{_nearest(str(key), _fields_at(parents))}"
+        return f"`{path}` is no setting{nearest(str(key), _fields_at(parents))}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{f'`{path}`: ' if path else ''}{message} (given: {problem['input']!r})" if path else message
 

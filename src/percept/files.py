@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    import h5py
 
 BLOCK = 1 << 20  # bytes read at a time while hashing
 
@@ -90,6 +93,26 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
         raise PerceptError(
             f"{path} is not readable as parquet ({error}): the file is truncated or damaged. "
+            "Delete it and run the same command again; the workflow makes it anew."
+        ) from error
+
+
+def open_hdf5(path: str | Path) -> "h5py.File":
+    """Open an HDF5 file that the workflow made, for reading.
+
+    Raises
+    ------
+    PerceptError : the file is truncated or not HDF5
+    """
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise PerceptError(
+            f"{path} is not readable as HDF5 ({error}): the file is truncated or damaged. "
             "Delete it and run the same command again; the workflow makes it anew."
         ) from error
 

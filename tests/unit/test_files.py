@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -61,7 +62,19 @@ def test_a_truncated_parquet_file_is_named(tmp_path, share):
         files.read_parquet(path)
 
 
-@pytest.mark.parametrize("reader", [files.read_parquet, files.read_json])
+@pytest.mark.parametrize("kept", [0, 7, 500])
+def test_a_truncated_hdf5_file_is_named(tmp_path, kept):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = [1.0] * 500
+    with files.open_hdf5(path) as file:
+        assert file["x"].shape == (500,)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(PerceptError, match=r"a\.h5 is not readable as HDF5 .* Delete it and run"):
+        files.open_hdf5(path)
+
+
+@pytest.mark.parametrize("reader", [files.read_parquet, files.read_json, files.open_hdf5])
 def test_an_absent_file_is_said_to_be_absent(tmp_path, reader):
     with pytest.raises(FileNotFoundError):
         reader(tmp_path / "absent")

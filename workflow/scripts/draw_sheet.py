@@ -2,7 +2,7 @@
 
 from percept import config, files, log
 from percept.decoders import predict
-from percept.evaluation import images, retrieval
+from percept.evaluation import controls, images, retrieval
 from percept.generators import sheet, store
 from percept.targets import encode
 from percept.targets import store as targets
@@ -13,7 +13,8 @@ made, stimulus = store.read_images(snakemake.input.images)
 trials = files.read_parquet(snakemake.input.trials)
 train = trials.loc[trials["split"] == "train", "stimulus"].unique()
 predictions = predict.read_predictions(snakemake.input.predictions, "test/average")
-nearest = train[sheet.nearest(predictions.predicted, targets.read(snakemake.input.features, train))]
+known = targets.read(snakemake.input.features, train).reshape(len(train), -1)
+nearest = train[controls.nearest_train(predictions.predicted, known, known.mean(axis=0))]
 seen = source.images(stimulus)
 large = images.resize(made, seen.shape[1])
 ranks = retrieval.expected_rank(images.identification_ranks(images.pixel_correlations(large, seen), seen))

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from percept.config import NativeTree
+from percept.config import NativeTree, nearest
 from percept.datasets.nsd_keys import (
     ATLASES,
     EXPDESIGN,
@@ -40,7 +40,6 @@ from percept.datasets.nsd_keys import (
     key_roi,
     key_valid,
     key_volume,
-    nearest,
     session_files,
     sessions_of,
     subject_files,
@@ -189,7 +188,7 @@ def members(volume: NDArray, labels: Mapping[int, str], label: str | None = None
     if not wanted:
         raise PerceptError(
             f"no ROI label is called {label!r} in this atlas, so it would select no voxel; correct "
-            f"`voxels.rois`: {nearest(label, labels.values())}"
+            f"`voxels.rois`{nearest(label, labels.values())}."
         )
     return np.isin(volume, wanted)
 

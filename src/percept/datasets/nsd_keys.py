@@ -3,11 +3,10 @@
 Source: NSD data manual; Allen et al. 2022, Nature Neuroscience 25, 116-126.
 """
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from percept.config import NativeTree
+from percept.config import NativeTree, nearest
 from percept.files import PerceptError
 
 TRIALS_PER_SESSION = 750
@@ -69,14 +68,6 @@ def damaged(path: Path, error: Exception) -> PerceptError:
     )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the closest valid one and all that exist."""
-    known = [str(option) for option in known]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}There are: {', '.join(known) or 'none'}."
-
-
 def check_subject(subject: str) -> str:
     """`subject` itself.
 
@@ -87,7 +78,7 @@ def check_subject(subject: str) -> str:
     if subject not in RELEASED_SESSIONS:
         raise PerceptError(
             f"NSD has no subject {subject!r}, so none of its files can be located; correct "
-            f"`dataset.subjects`: {nearest(subject, RELEASED_SESSIONS)}"
+            f"`dataset.subjects`{nearest(subject, RELEASED_SESSIONS)}."
         )
     return subject
 
@@ -104,7 +95,7 @@ def check_atlas(atlas: str) -> str:
     if bare not in ATLASES:
         raise PerceptError(
             f"NSD has no ROI file {atlas!r}, so its voxels cannot be selected; correct `voxels.rois` or "
-            f"`voxels.extract`: {nearest(bare, ATLASES)} Each may carry the prefix `lh.` or `rh.`."
+            f"`voxels.extract`{nearest(bare, ATLASES)}. Each may carry the prefix `lh.` or `rh.`."
         )
     return bare
 

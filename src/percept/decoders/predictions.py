@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.files import PerceptError, atomic
+from percept.files import PerceptError, atomic, open_hdf5
 
 FIELDS = {"stimulus": np.int32, "n_repeats": np.int16, "run": np.int16, "fold": np.int16}
 
@@ -52,16 +52,7 @@ def read_predictions(path: str | Path, group: str, missing_ok: bool = False) -> 
     ------
     PerceptError : the file is damaged or has no such group
     """
-    try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise PerceptError(
-            f"{path} is not readable as HDF5 ({error}): it is truncated or damaged. Delete it and run the "
-            "same command again; the workflow makes it anew."
-        ) from error
-    with file:
+    with open_hdf5(path) as file:
         if f"{group}/predicted" not in file and missing_ok:
             return None
         if f"{group}/predicted" not in file:

@@ -143,21 +143,6 @@ def thumbnail(image: NDArray, side: int) -> Image.Image:
     return square
 
 
-def nearest(predicted: NDArray, training: NDArray, block: int = 512) -> NDArray:
-    """Row of `training` nearest to each prediction, (n,) int; Euclidean, `block` predictions at a time.
-
-    Parameters
-    ----------
-    predicted : (n, ...) predicted targets
-    training : (m, ...) true targets of the training images, same trailing shape
-    """
-    candidates = training.reshape(len(training), -1).astype(np.float32)
-    half_norm = (candidates**2).sum(axis=1) / 2  # (m,); |p - c|^2 = |p|^2 - 2 (p.c - |c|^2 / 2)
-    queries = predicted.reshape(len(predicted), -1).astype(np.float32)
-    blocks = [queries[at : at + block] @ candidates.T - half_norm for at in range(0, len(queries), block)]
-    return np.concatenate([scores.argmax(axis=1) for scores in blocks] or [np.zeros(0, dtype=np.intp)])
-
-
 def png(sheet: NDArray) -> bytes:
     """The sheet as a PNG file."""
     buffer = BytesIO()

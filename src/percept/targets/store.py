@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from percept.backbones.fingerprint import differences
-from percept.files import PerceptError, atomic
+from percept.files import PerceptError, atomic, open_hdf5
 
 ALL = slice(None)
 
@@ -62,16 +62,7 @@ def open_features(path: str | Path, fingerprint: dict[str, Any] | None = None) -
     ------
     PerceptError : the file is damaged, or its fingerprint is not the expected one
     """
-    try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise PerceptError(
-            f"{path} is not readable as HDF5 ({error}): the file is truncated or damaged. Delete it and run "
-            "the same command again; the workflow makes it anew."
-        ) from error
-    with file:
+    with open_hdf5(path) as file:
         features = Features(file)
         if fingerprint is not None:
             check(features.fingerprint, fingerprint, path)

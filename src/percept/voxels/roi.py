@@ -5,7 +5,6 @@ labels, a boolean OR: regions of different atlases overlap. A label that the atl
 subject carries is legitimately empty; not every subject has every functional region.
 """
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from percept.config import nearest
 from percept.files import PerceptError
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def resolve(name: str, custom: Custom = NONE) -> Labels:
         return (EVERYTHING,)
     if name not in sets:
         raise PerceptError(
-            f"there is no ROI set {name!r}{_nearest(name, [EVERYTHING, *sets])}. "
+            f"there is no ROI set {name!r}{nearest(name, [EVERYTHING, *sets])}. "
             "Use one of these, or define it under voxels.rois in the config."
         )
     return tuple(sets[name])
@@ -161,7 +161,7 @@ def _carry(table: pd.DataFrame, label: str) -> np.ndarray:
     atlas, name = split_label(label)
     if column(atlas) not in atlases(table):
         raise PerceptError(
-            f"the voxel table has no atlas {atlas!r}{_nearest(atlas, atlases(table))}. Extract a set that "
+            f"the voxel table has no atlas {atlas!r}{nearest(atlas, atlases(table))}. Extract a set that "
             "uses it (voxels.extract in the config), or correct the name."
         )
     found = table[column(atlas)]
@@ -186,12 +186,5 @@ def check_label(label: str, known: Iterable[str]) -> None:
     known = sorted(known)
     if name is not None and name not in known and label not in BUILT_IN_LABELS:
         raise PerceptError(
-            f"the atlas {atlas!r} has no label {name!r}{_nearest(name, known)}. Correct it in voxels.rois."
+            f"the atlas {atlas!r} has no label {name!r}{nearest(name, known)}. Correct it in voxels.rois."
         )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    listed = ", ".join(known) or "none"
-    return f" (did you mean {close[0]!r}? there are: {listed})" if close else f" (there are: {listed})"

@@ -185,13 +185,13 @@ def test_exactly_the_files_of_a_configuration_are_needed(fmt, stimuli):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nsd.key_responses("subj9"), "no subject 'subj9'.*There are: subj01, .*subj08"),
+        (lambda: nsd.key_responses("subj9"), "no subject 'subj9'.*there are: subj01, .*subj08"),
         (lambda: nsd.key_responses("sub-05"), "did you mean 'subj05'"),
         (
             lambda: nsd.key_roi(SUBJECT, "floc-face", SPACE),
             "no ROI file 'floc-face'.*did you mean 'floc-faces'",
         ),
-        (lambda: nsd.key_roi(SUBJECT, "xh.streams", SPACE), "There are: HCP_MMP1, Kastner2015"),
+        (lambda: nsd.key_roi(SUBJECT, "xh.streams", SPACE), "there are: HCP_MMP1, Kastner2015"),
         (
             lambda: nsd.sessions_of(dataset(sessions=31), "subj08"),
             "asks for 31 sessions of subj08, but only 30",
@@ -423,7 +423,7 @@ def test_members_are_above_zero_never_different_from_zero(tree, atlas, label, co
 
 
 @pytest.mark.parametrize(
-    ("label", "hint"), [("V1V", "did you mean 'V1v'"), ("FFA-1", "There are: V1v, V1d, MST/TO2")]
+    ("label", "hint"), [("V1V", "did you mean 'V1v'"), ("FFA-1", "there are: V1v, V1d, MST/TO2")]
 )
 def test_an_unknown_label_is_refused_with_those_that_exist(tree, label, hint):
     volume, labels = nsd.read_roi(tree, SUBJECT, "Kastner2015", SPACE)

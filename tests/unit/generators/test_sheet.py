@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.spatial.distance import cdist
 
-from percept.generators.sheet import Layout, contact_sheet, nearest, pick, png, thumbnail, write
+from percept.generators.sheet import Layout, contact_sheet, pick, png, thumbnail, write
 
 LAYOUT = Layout(cell=20)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -77,14 +76,6 @@ def test_a_thumbnail_keeps_proportions(shape):
     assert small.shape == (20, 20, 3)
     assert dark.any(axis=1).sum() == round(20 * shape[0] / max(shape))
     assert dark.any(axis=0).sum() == round(20 * shape[1] / max(shape))
-
-
-@pytest.mark.parametrize("block", [1, 4, 512])
-def test_nearest_agrees_with_scipy(block):
-    rng = np.random.default_rng(0)
-    predicted, training = rng.normal(size=(9, 2, 3)), rng.normal(size=(13, 2, 3))
-    peer = cdist(predicted.reshape(9, -1), training.reshape(13, -1)).argmin(axis=1)
-    np.testing.assert_array_equal(nearest(predicted, training, block), peer)
 
 
 def test_a_written_sheet_is_a_lossless_png(tmp_path):
