@@ -60,8 +60,7 @@ def pictures(
             figures.reconstruction_comparison,
         )
     ]
-    drawn += [signals.roi_counts(signals.counts_of(results)), signals.noise_ceiling(ceilings(sources))]
-    drawn.append(signals.validation_curve(history(sources)))
+    drawn += [signals.noise_ceiling(ceilings(sources)), signals.validation_curve(history(sources))]
     return drawn + list(maps(sources)) + list(confusions(sources, labels or {}))
 
 

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from percept.evaluation.table import MEAN
 from percept.report import formats
 from percept.report.figures import COLOURS, INK, WIDTH, Picture, picture, style
 
@@ -50,38 +49,6 @@ def noise_ceiling(ceilings: Mapping[str, NDArray], n_repeats: float = 3) -> Pict
     medians = [f"{subject} {np.median(values):.0f} %" for subject, values in finite.items()]
     alt = f"Histograms of the noise ceiling of the voxels; medians: {formats.listed(medians)}."
     return picture(figure, "noise_ceiling", alt, n_repeats=f"{n_repeats:g}")
-
-
-def counts_of(long: pd.DataFrame) -> pd.DataFrame:
-    """Voxels (subject, ROI set) from the rows of `evaluation.reliability` in the long table; 0 where none."""
-    rows = long[(long.metric == "ncsnr") & (long.subject != MEAN)]
-    counts = rows.pivot_table(index="subject", columns="roi", values="n", aggfunc="max", sort=False)
-    return counts.fillna(0).astype(int)
-
-
-def roi_counts(counts: pd.DataFrame) -> Picture | None:
-    """Voxels of each ROI set, a bar per subject.
-
-    `counts` : (subject, ROI set) int, subjects as index and sets as columns
-    """
-    if counts.empty:
-        return None
-    with style():
-        figure = Figure(figsize=(WIDTH, 1.3 + 0.3 * counts.size), layout="constrained")
-        axis = figure.subplots()
-        height = 0.8 / len(counts)
-        for at, (subject, own) in enumerate(counts.iterrows()):
-            places = np.arange(len(own)) + (at - (len(counts) - 1) / 2) * height
-            bars = axis.barh(places, own.to_numpy(), 0.9 * height, color=COLOURS[at % 7], label=subject)
-            axis.bar_label(bars, [formats.count(n) for n in own], padding=4, fontsize=10)
-        axis.set_yticks(range(counts.shape[1]), counts.columns)
-        axis.invert_yaxis()
-        axis.set_xlabel("voxels")
-        axis.margins(x=0.1)
-        axis.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=min(len(counts), 8))
-    listed = [f"{roi} {formats.count(counts[roi].mean())}" for roi in counts]
-    return picture(figure, "roi_counts", f"Bar chart of voxels per ROI set; means: {formats.listed(listed)}.")
 
 
 def validation_curve(history: pd.DataFrame) -> Picture | None:

@@ -39,7 +39,7 @@ def references(long: pd.DataFrame) -> pd.DataFrame:
     """Rows of chance and of the Bayes limits, once each, though every method carries them.
 
     They stand in columns of the methods, in rows of their own, or both. A limit belongs to the voxels that
-    were decoded: its row keeps the ROI set where ROI sets differ in it. No method's name is on these rows.
+    were decoded: its rows keep the ROI set where ROI sets differ in any of them. No method's name is on these rows.
     """
     keys = ["dataset", "protocol", "subject", "what", "unit", "metric", "direction", "pool"]
     found = []
@@ -49,6 +49,9 @@ def references(long: pd.DataFrame) -> pd.DataFrame:
         rows = pd.concat([own, methods.assign(value=methods[column])])
         rows = rows.assign(value=rows["value"].round(9)).drop_duplicates([*keys, "roi", "value"])
         same = rows.groupby(keys, dropna=False)["value"].transform("nunique") == 1
+        same = same.groupby([rows[key] for key in keys[:5]], dropna=False).transform(
+            "all"
+        )  # of all metrics, or of none
         rows = rows.assign(roi=rows["roi"].mask(same), control=control).drop_duplicates([*keys, "roi"])
         found.append(rows[[*keys, "roi", "n", "value", "control"]])
     return concat(found)

@@ -125,22 +125,6 @@ def test_no_finite_ceiling_is_no_figure(values):
     assert signals.noise_ceiling(values) is None
 
 
-def test_roi_bars_have_the_length_of_their_counts(drawn):
-    counts = pd.DataFrame({"nsdgeneral": [15724, 14278], "early": [5917, 0]}, index=["subj01", "subj02"])
-    signals.roi_counts(counts)
-    widths = [patch.get_width() for patch in drawn[0].axes[0].patches]
-    assert widths == [15724, 5917, 14278, 0]
-    assert signals.roi_counts(counts.iloc[:0]) is None
-
-
-def test_roi_sets_are_counted_from_the_long_table():
-    rows = [("subj01", "early", 7), ("subj01", "V1", 3), ("subj02", "early", 8), ("mean", "early", 2)]
-    long = pd.DataFrame(rows, columns=["subject", "roi", "n"]).assign(metric="ncsnr").astype({"n": "Int32"})
-    counts = signals.counts_of(long)
-    assert counts.loc["subj01"].to_dict() == {"early": 7, "V1": 3}
-    assert counts.loc["subj02"].to_dict() == {"early": 8, "V1": 0}
-
-
 def history(alphas):
     rows = [
         dict(decoder=decoder, subject=subject, alpha=alpha, r2=r2, n_best=n_best, n_dims=n_dims)
