@@ -1,4 +1,4 @@
-"""The demo, as `make demo` runs it: what its numbers have to show. Minutes long, so behind the marker `slow`."""
+"""The demo, as `make demo` runs it: what its numbers have to show. Minutes long, so marked `slow`."""
 
 import time
 

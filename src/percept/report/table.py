@@ -39,7 +39,7 @@ def references(long: pd.DataFrame) -> pd.DataFrame:
     """Rows of chance and of the Bayes limits, once each, though every method carries them.
 
     They stand in columns of the methods, in rows of their own, or both. A limit belongs to the voxels that
-    were decoded: its rows keep the ROI set where ROI sets differ in any of them. No method's name is on these rows.
+    were decoded: its rows keep the ROI set where ROI sets differ in any of them. No method is named on them.
     """
     keys = ["dataset", "protocol", "subject", "what", "unit", "metric", "direction", "pool"]
     found = []
