@@ -49,9 +49,8 @@ def references(long: pd.DataFrame) -> pd.DataFrame:
         rows = pd.concat([own, methods.assign(value=methods[column])])
         rows = rows.assign(value=rows["value"].round(9)).drop_duplicates([*keys, "roi", "value"])
         same = rows.groupby(keys, dropna=False)["value"].transform("nunique") == 1
-        same = same.groupby([rows[key] for key in keys[:5]], dropna=False).transform(
-            "all"
-        )  # of all metrics, or of none
+        about = [rows[key] for key in keys[:5]]
+        same = same.groupby(about, dropna=False).transform("all")  # for all metrics, or for none
         rows = rows.assign(roi=rows["roi"].mask(same), control=control).drop_duplicates([*keys, "roi"])
         found.append(rows[[*keys, "roi", "n", "value", "control"]])
     return concat(found)
