@@ -93,10 +93,10 @@ def train_and_predict(
         for plan in plans:
             for block in cfg.train(plan.task(X, trials, targets), job.seed):
                 _write_block(file, tensors, plan, block, offsets)
-                history.append(block.history.assign(fold=plan.fold))
+                history += [record | {"fold": plan.fold} for record in block.history]
             for name, frame in plan.frames.items():
                 offsets[name] += len(frame)
-    write_parquet(pd.concat(history, ignore_index=True), job.folder / "history.parquet")
+    write_parquet(pd.DataFrame(history), job.folder / "history.parquet")
 
 
 @dataclass(frozen=True)

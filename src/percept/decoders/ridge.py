@@ -93,7 +93,8 @@ class RidgeConfig(DecoderConfig):
         }
         if self.weights != "none":
             tensors["weights"] = solution.weights.T.cpu().numpy()
-        history = search.history().assign(first_dim=batch.start, n_dims=batch.stop - batch.start)
+        place = {"first_dim": batch.start, "n_dims": batch.stop - batch.start}
+        history = [row | place for row in search.history()]
         return Block(batch, search.out_of_fold.float().cpu().numpy(), predicted, tensors, history)
 
 
@@ -160,13 +161,13 @@ class Search:
     best: "Tensor"
     out_of_fold: "Tensor"
 
-    def history(self) -> pd.DataFrame:
-        """Per penalty: mean held-out R2 over the targets that vary, and how many targets chose it."""
+    def history(self) -> list[dict[str, float]]:
+        """Per penalty tried: mean held-out R2 over the targets that vary, and how many targets chose it."""
         varies = self.total > 0
-        r2 = 1 - self.loss[:, varies] / self.total[varies]
-        score = r2.mean(dim=1).cpu().numpy() if bool(varies.any()) else np.full(len(self.alphas), np.nan)
-        table = pd.DataFrame({"alpha": self.alphas, "r2": score, "n_best": self.counts()})
-        return table[np.isfinite(self.loss[:, 0].cpu().numpy())]  # penalties that were tried
+        r2 = (1 - self.loss[:, varies] / self.total[varies]).mean(dim=1).tolist()
+        tried = self.loss[:, 0].isfinite().tolist()
+        rows = zip(self.alphas.tolist(), r2, self.counts().tolist(), tried, strict=True)
+        return [{"alpha": alpha, "r2": score, "n_best": count} for alpha, score, count, kept in rows if kept]
 
     def counts(self) -> NDArray[np.int64]:
         """Number of targets, constant ones left out, that chose each penalty."""
@@ -238,7 +239,8 @@ def fit(cfg: RidgeConfig, X: NDArray, Y: NDArray, groups: NDArray | None = None,
     search = cross_validate(design, targets, shared)
     alpha = design.alphas[search.best.cpu().numpy()]
     out_of_fold = search.out_of_fold.float().cpu().numpy()
-    return Fitted(solve(design, targets, search.best), alpha, out_of_fold, search.history())
+    history = pd.DataFrame(search.history())
+    return Fitted(solve(design, targets, search.best), alpha, out_of_fold, history)
 
 
 def factorise(X: "Tensor") -> tuple["Tensor", "Tensor"]:
@@ -292,10 +294,10 @@ def cross_validate(design: Design, Y: "Tensor", only: int | None = None) -> Sear
     projected = design.U.T @ centred  # (rank, target)
     loss = torch.full((len(design.alphas), Y.shape[1]), torch.inf, dtype=Y.dtype, device=Y.device)
     lowest, best = loss[0].clone(), torch.zeros(Y.shape[1], dtype=torch.long, device=Y.device)
-    out_of_fold = torch.empty_like(Y)
+    out_of_fold, work = torch.empty_like(Y), torch.empty_like(Y)
     for index in range(len(design.alphas)) if only is None else [only]:
         fitted = design.squared * design.shrinkage(design.alphas[index])
-        residual = centred - design.U @ (fitted[:, None] * projected)
+        residual = torch.sub(centred, torch.mm(design.U, fitted[:, None] * projected, out=work), out=work)
         for rows, factor in zip(design.folds, design.factors[index], strict=True):
             residual[rows] = torch.cholesky_solve(residual[rows], factor)
         loss[index] = residual.square().sum(dim=0)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from percept.decoders.weights import Shapes
@@ -49,14 +48,15 @@ class Block:
     out_of_fold : (row, column), predictions of the training rows by models that did not see their group
     predicted : name -> (row, column), for each entry of `Task.evaluate`
     tensors : name -> weights, first axis the columns, or the whole tensor when it has no such axis
-    history : a row per step of the fit
+    history : a record per step of the fit, in plain numbers: small arrays that live on, allocated among large
+        ones that do not, would keep the freed memory from being used again
     """
 
     columns: slice
     out_of_fold: NDArray[np.float32]
     predicted: dict[str, NDArray[np.float32]]
     tensors: dict[str, NDArray]
-    history: pd.DataFrame
+    history: list[dict[str, float]]
 
 
 class Trainable(Protocol):
