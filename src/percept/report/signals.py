@@ -61,7 +61,9 @@ def validation_curve(history: pd.DataFrame) -> Picture | None:
     history : what ridge decoders write, and whose it is: decoder, subject, alpha, r2, n_best (dimensions that
         chose alpha), n_dims (dimensions of the row); folds, seeds, blocks of dimensions are averaged
     """
-    history = history[history.alpha > 0] if len(history) else history
+    history = (
+        history[history.alpha > 0] if "alpha" in history else history.iloc[:0]
+    )  # other decoders tried none
     if history.empty or history.alpha.nunique() < 2:
         return None
     with style():

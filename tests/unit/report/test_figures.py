@@ -149,6 +149,11 @@ def test_fewer_than_two_penalties_are_no_curve(alphas):
     assert signals.validation_curve(history(alphas)) is None
 
 
+def test_decoders_that_tried_no_penalty_are_no_curve():
+    table = history([1.0, 10.0]).drop(columns=["alpha", "n_best"])
+    assert signals.validation_curve(table) is None
+
+
 def test_confusions_agree_with_scikit_learn():
     from sklearn.metrics import confusion_matrix
 
