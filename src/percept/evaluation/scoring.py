@@ -13,7 +13,7 @@ A full A and C of a few hundred dimensions cannot be learned from a few thousand
 predicts the mean of x given the brain, as ridge does, has Cov(x_hat, x) = Cov(x_hat): symmetric, positive. So
 one set of directions, the eigenvectors of the symmetric part of that covariance where targets are (half)
 whitened, makes A, C and S diagonal, and each direction costs three numbers: slope, noise and variance. In
-simulated worlds this was better than full matrices for 600 to 9,000 training images (`benchmarks/ridge.py`).
+simulated worlds this was better than full matrices for 600 to 9,000 training images.
 """
 
 from dataclasses import dataclass, field
