@@ -1,6 +1,8 @@
 import sys
 from pathlib import Path
 
+from snakemake import jobs
+
 # The library lies beside the Snakefile: importable in every script, also in jobs of a cluster, without
 # being installed into each environment.
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
@@ -23,6 +25,11 @@ RUNS = [f"{name}/seed-{seed}" for name, decoder in CONFIG.decoders.items() for s
 DECODED = sorted({decoder.roi for decoder in CONFIG.decoders.values()})
 # One extraction holds the union of all ROI sets that something uses.
 EXTRACTED = sorted({*CONFIG.voxels.extract, *DECODED})
+
+
+# The hash in `params: code=` says when code changed. Snakemake itself goes by when a script was written, which
+# would repeat everything, downloads of 37 GiB too, after a touch, a checkout or a fresh clone.
+jobs.get_script_mtime = lambda path: 0.0
 
 
 wildcard_constraints:
@@ -60,9 +67,23 @@ def raw(keys):
     return [f"{DATASET.root}/{key}" for key in keys]
 
 
+def measured():
+    """Settings of the data set without how NSD's files are fetched and who else is analysed.
+
+    Another number of connections, or one more subject, must not fetch and decode all over again. A twin's and
+    a lab's own stimuli are shared by its subjects, so there everything counts.
+    """
+    left_out = {"download", "terms_accepted", "subjects"} if DATASET.kind == "nsd" else set()
+    return {key: value for key, value in section("dataset").items() if key not in left_out}
+
+
 def extraction():
-    """Settings of the extraction, with the union of the ROI sets that decoders use."""
-    return {**section("voxels"), "extract": EXTRACTED}
+    """Settings of the extraction, with the union of the ROI sets that decoders use.
+
+    Normalisation is not among them: it is a choice of the reader, and another one needs no raw betas.
+    """
+    stored = {key: value for key, value in section("voxels").items() if key != "normalisation"}
+    return {**stored, "extract": EXTRACTED}
 
 
 def subject_keys(subject):

@@ -18,10 +18,10 @@ rule train_decoder:
         runtime=240,
         gpu=decoder_gpus,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         decoder=decoder_section,
         split=section("split"),
-        voxels=extraction(),
+        voxels={**extraction(), "normalisation": section("voxels.normalisation")},
         code=decoder_code,
     message:
         "Training {wildcards.decoder} on {wildcards.subject}, seed {wildcards.seed}"

@@ -17,7 +17,7 @@ rule compute_limits:
         mem_mb=4000,
         runtime=60,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         units=section("split.test_units"),
         pools=section("evaluation.retrieval.pools"),
         seed=section("evaluation.seed"),
@@ -48,7 +48,7 @@ rule score_decoder:
         mem_mb=8000,
         runtime=60,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         decoder=decoder_section,
         protocol=section("split.protocol"),
         units=section("split.test_units"),
@@ -80,7 +80,7 @@ rule score_reconstruction:
         mem_mb=8000,
         runtime=60,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         decoder=reconstructed_decoder,
         protocol=section("split.protocol"),
         evaluation=section("evaluation"),
@@ -131,7 +131,7 @@ rule measure_noise_ceiling:
         mem_mb=memory_mb,
         runtime=30,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         protocol=section("split.protocol"),
         voxels=extraction(),
         code=code("measure_noise_ceiling"),
@@ -157,7 +157,7 @@ rule audit_subject:
         mem_mb=memory_mb,
         runtime=60,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         decoders=section("decoders"),
         runs=RUNS,
         units=section("split.test_units"),

@@ -47,7 +47,7 @@ rule draw_sheet:
         mem_mb=4000,
         runtime=30,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         code=code("draw_sheet"),
     message:
         "Drawing the contact sheet of {wildcards.reconstruction} for {wildcards.subject}"

@@ -50,7 +50,7 @@ rule tabulate_results:
         mem_mb=4000,
         runtime=30,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         evaluation=section("evaluation"),
         title=section("report.title"),
         code=code("tabulate_results"),
@@ -83,7 +83,7 @@ rule write_report:
         mem_mb=4000,
         runtime=30,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         title=section("report.title"),
         subjects=SUBJECTS,
         runs=RUNS,

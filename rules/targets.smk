@@ -17,7 +17,7 @@ rule encode_target:
         runtime=240,
         gpu=target_gpus,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         target=target_section,
         code=target_code,
     message:

@@ -17,7 +17,7 @@ rule extract_voxels:
         mem_mb=4000,
         runtime=120,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         voxels=extraction(),
         code=code("extract_voxels"),
     message:
@@ -46,7 +46,7 @@ rule freeze_split:
         mem_mb=2000,
         runtime=10,
     params:
-        dataset=section("dataset"),
+        dataset={**measured(), "subjects": SUBJECTS},
         split=section("split"),
         code=code("freeze_split"),
     message:
@@ -76,7 +76,7 @@ rule summarise_voxels:
         mem_mb=2000,
         runtime=10,
     params:
-        dataset=section("dataset"),
+        dataset=measured(),
         voxels=extraction(),
         code=code("summarise_voxels"),
     message:

@@ -15,8 +15,6 @@ if DATASET.download.enabled:
             f"{LOGS}/datasets/download_tables.log",
         conda:
             "../../envs/data.yaml"
-        params:
-            dataset=section("dataset"),
         message:
             "Fetching the tables of the experiment"
         script:

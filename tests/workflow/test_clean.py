@@ -10,7 +10,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 RULE_FILES = [REPOSITORY / "Snakefile", *sorted(REPOSITORY.glob("rules/**/*.smk"))]
-CONFIGS = ["config/config.yaml", "config/nsd.yaml"]
+CONFIGS = ["config/config.yaml", "config/nsd.yaml", "config/experiments/haxby.yaml"]  # each kind of data set
 
 
 def run(*command):

@@ -7,7 +7,7 @@ from percept.datasets import nsd
 from percept.voxels import arrays, extract
 
 log.to_file(snakemake.log[0])
-dataset = config.dataset(snakemake.params.dataset)
+dataset = config.dataset(snakemake.config["dataset"])  # with what the parameters leave out: the server
 settings = config.VoxelsConfig.model_validate(snakemake.params.voxels)
 subject, folder = snakemake.wildcards.subject, Path(snakemake.output.betas).parent
 if dataset.kind == "arrays":
