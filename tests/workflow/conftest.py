@@ -40,7 +40,7 @@ def merged(settings, changes):
 
 
 def job_counts(printed):
-    """Rule -> number of jobs, from the table under "Job stats:" that a dry-run prints; {} if nothing is due."""
+    """Rule -> number of jobs, from the table "Job stats:" that a dry-run prints; {} if nothing is due."""
     if NOTHING in printed:
         return {}
     table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)\n\n", printed, re.DOTALL | re.MULTILINE)

@@ -62,7 +62,7 @@ def twins(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(twins, tmp_path_factory):
     """Subject -> folder of its voxels, extracted from the twin itself."""
-    of, root = twins["nii.gz"]
+    of = twins["nii.gz"][0]
     folders = {subject: tmp_path_factory.mktemp(subject) for subject in SUBJECTS}
     for subject, folder in folders.items():
         extract.extract_subject(of.dataset, of.voxels, subject, folder)
