@@ -93,12 +93,17 @@ def subject_keys(subject):
 
 def session_keys(subject):
     """Keys needed of every session of a subject that is used."""
-    return [
+    keys = [
         key
         for session in nsd_keys.sessions_of(DATASET, subject)
         for key in nsd_keys.session_files(DATASET, subject, session)
         if not (reads_ranges() and key == nsd_keys.key_betas(subject, session, DATASET))
     ]
+    # A lab's own copy of the files may lack sessions; where they are fetched, a missing one is an error.
+    incomplete = DATASET.kind == "nsd" and not DATASET.download.enabled
+    if incomplete and CONFIG.voxels.missing_sessions == "skip":
+        return [key for key in keys if Path(DATASET.root, key).is_file()]
+    return keys
 
 
 def reads_ranges():
