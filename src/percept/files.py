@@ -1,9 +1,12 @@
 """Files that are whole or absent: everything is written beside its final name, then renamed."""
 
+import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ import pandas as pd
 if TYPE_CHECKING:
     import h5py
 
+STARTED = time.time()
 BLOCK = 1 << 20  # bytes read at a time while hashing
 
 
@@ -34,6 +38,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(folder) / path.name
     try:
@@ -44,6 +49,15 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         Path(folder).rmdir()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed process left beside `path`; a file has one writer at a time, so what is older than
+    this process has none any more.
+    """
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        if folder.is_dir() and folder.stat().st_mtime < STARTED:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(text: str, path: str | Path) -> None:

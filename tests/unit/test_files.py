@@ -1,6 +1,7 @@
 """A file that exists is whole, and a damaged one is named."""
 
 import json
+import os
 
 import h5py
 import pandas as pd
@@ -107,3 +108,16 @@ def test_sha256_is_that_of_the_standard_vector(tmp_path):
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
     assert files.sha256(tmp_path / "abc") == expected
     assert files.hash_text("abc") == expected[:12]
+
+
+def test_what_a_killed_process_left_beside_a_file_goes_when_the_file_is_written(tmp_path):
+    left, other, fresh = (
+        tmp_path / name for name in (".a.txt.abcd_123", ".b.txt.abcd_123", ".a.txt.efgh_456")
+    )
+    for folder in (left, other, fresh):
+        folder.mkdir()
+        (folder / "a.txt").write_text("half")
+    for folder in (left, other):
+        os.utime(folder, (files.STARTED - 10, files.STARTED - 10))
+    files.write_text("whole", tmp_path / "a.txt")
+    assert entries(tmp_path) == sorted(["a.txt", other.name, fresh.name])

@@ -1,5 +1,8 @@
 """The Haxby slice through the whole workflow, from configuration to page: labels instead of images."""
 
+import base64
+import re
+
 import pandas as pd
 import pytest
 
@@ -45,7 +48,9 @@ def test_the_shuffled_pairing_is_at_one_in_eight(top1, unit):
 def test_the_page_shows_it_like_any_other_data(run):
     page = (run.folder / "results/haxby/report/index.html").read_text()
     assert "sub001" in page and "ridge" in page and "leave-one-run-out" in page
-    assert "scissors" in page  # answers are shown by their labels
+    pictures = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)
+    labelled = [picture for picture in map(base64.b64decode, pictures) if b"scissors" in picture]
+    assert len(labelled) == 2  # confusion matrices, of single volumes and of means
 
 
 def test_the_protocol_is_a_column_and_nothing_is_left_to_do(run):
