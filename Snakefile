@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 # A configuration given with --configfile replaces the demo's; the two are not merged.
-if "dataset" not in config:
+if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
 

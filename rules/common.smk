@@ -12,6 +12,7 @@ from percept import provenance
 from percept.datasets import nsd_keys
 from percept.voxels import roi
 
+provenance.prefer_source(workflow.basedir)  # also where another checkout is installed
 CONFIG = settings.load(config)
 config.clear()
 config.update(settings.plain(CONFIG))  # from here on with the defaults filled in, and nothing else

@@ -2,7 +2,7 @@ rule encode_target:
     input:
         stimuli=stimulus_files,
         truth=truth_files,
-        trials=[voxels_of(subject)["trials"] for subject in SUBJECTS],
+        design=design_files,
     output:
         f"{RESULTS}/targets/{{target}}/features.h5",
     log:

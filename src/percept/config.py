@@ -154,7 +154,9 @@ class SplitConfig(Section):
         "shared1000", "shared982", "shared515", "algonauts23", "random", "given", "leave-one-run-out"
     ] = Field("shared1000", description="Named split; `given` reads the split column of own data.")
     validation_fraction: NonNegativeFraction = Field(
-        0.1, description="Share of the training images carved out for model selection."
+        0.1,
+        description="Share of the training images carved out for model selection. Leaving runs out, anything "
+        "above 0 keeps one more run from training.",
     )
     test_fraction: Fraction = Field(0.1, description="Share of the images that test (protocol random).")
     seed: NonNegativeInt = Field(0, description="Seed of the random choices.")

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -20,6 +21,14 @@ PACKAGES_NAMED = (
     "percept", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "h5py", "nibabel", "nilearn", "himalaya",
     "scikit-learn", "scikit-image", "torch", "open_clip_torch", "isal", "boto3", "pydantic", "matplotlib",
 )  # fmt: skip
+
+
+def prefer_source(repository: str | Path) -> None:
+    """Make jobs that this process starts import the library of a checkout, not an installed one.
+
+    `code_version` hashes the checkout, so that is what has to run.
+    """
+    os.environ["PYTHONPATH"] = str(Path(repository, "src"))
 
 
 def code_version(*names: str) -> str:

@@ -2,15 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from percept import config, files, log
+from percept import config, log
 from percept.targets import encode
 
 log.to_file(snakemake.log[0])
 dataset = config.dataset(snakemake.params.dataset)
 target = config.plugin("targets", snakemake.params.target)
-trials = [files.read_parquet(path) for path in snakemake.input.trials]
-stimuli = np.unique(np.concatenate([table["stimulus"] for table in trials]))
-source = encode.source(dataset)
-encode.encode_to(Path(snakemake.output[0]), snakemake.wildcards.target, target, source, stimuli)
+path, name = Path(snakemake.output[0]), snakemake.wildcards.target
+encode.encode_to(path, name, target, encode.source(dataset), encode.shown(dataset))

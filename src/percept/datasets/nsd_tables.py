@@ -110,6 +110,13 @@ def schedule(root: str | Path, ds: NativeTree) -> dict[str, NDArray[np.int32]]:
     }
 
 
+def shown(root: str | Path, ds: NativeTree) -> NDArray[np.int32]:
+    """Stimuli, (stimulus,) ascending 0-based nsd ids, that the subjects and sessions in use were shown."""
+    design = read_design(root)
+    n_trials = {subject: len(sessions_of(ds, subject)) * TRIALS_PER_SESSION for subject in ds.subjects}
+    return np.unique(np.concatenate([design.stimuli(subject)[:n] for subject, n in n_trials.items()]))
+
+
 def read_stim_info(root: str | Path) -> pd.DataFrame:
     """Read nsd_stim_info_merged.csv: one row per stimulus.
 

@@ -247,6 +247,22 @@ def choose(
     )
 
 
+def plain() -> Choice:
+    """Cosine in both directions, fitted to nothing.
+
+    Where runs are left out in turn, the training rows of one fold are the test rows of another: a rule
+    that was calibrated or chosen on them all would have seen the test labels.
+    """
+    by_direction: dict[str, Scorer] = dict.fromkeys(DIRECTIONS, Cosine())
+    return Choice(
+        by_direction=by_direction,
+        rules=dict.fromkeys(DIRECTIONS, RULES[0]),
+        ranks=dict.fromkeys(DIRECTIONS),
+        by_rule={RULES[0]: Both(by_direction)},
+        table=pd.DataFrame(columns=TABLE),
+    )
+
+
 def principal_components(X: NDArray, mean: NDArray, n: int) -> NDArray:
     """Leading eigenvectors (dim, n) of the covariance of X (row, dim); fewer where it has no more variance.
 

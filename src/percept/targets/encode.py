@@ -84,6 +84,17 @@ def source(dataset: Section) -> Source:
     return arrays.source(dataset)
 
 
+def shown(dataset: Section) -> NDArray[np.int32]:
+    """Stimuli, (stimulus,) ascending ids, that some subject of a data set saw; no betas are read for it."""
+    if isinstance(dataset, NativeTree):
+        from percept.datasets import nsd_tables
+
+        return nsd_tables.shown(dataset.root, dataset)
+    from percept.datasets import arrays
+
+    return np.array(sorted(arrays.catalogue(dataset).values()), dtype=np.int32)
+
+
 def capability(source: Source, method: str, kind: str) -> Any:  # noqa: ANN401 (a bound method)
     """The method of a source by which a target reads, or an error that names both.
 

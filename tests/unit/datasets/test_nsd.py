@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from percept.config import NsdDataset, TwinDataset
-from percept.datasets import nsd
+from percept.datasets import nsd, nsd_tables
 from percept.files import PerceptError
 
 SHAPE = (7, 8, 9)
@@ -246,6 +246,16 @@ def test_the_schedule_of_a_twin_is_its_own(tree):
         "subj03": (4, 750),
         "subj05": (2, 750),
     }
+
+
+@pytest.mark.parametrize("sessions", [1, 3, {"subj03": 4, "subj05": 2}])
+def test_what_is_shown_are_the_stimuli_of_the_trials_in_use(tree, sessions):
+    subset = NsdDataset(kind="nsd", subjects=("subj03", "subj05"), sessions=sessions)
+    known = nsd.schedule(tree, subset)
+    n_sessions = {subject: len(nsd.sessions_of(subset, subject)) for subject in subset.subjects}
+    expected = set(np.concatenate([known[s][:n].ravel() for s, n in n_sessions.items()]).tolist())
+    found = nsd_tables.shown(tree, subset)
+    assert set(found.tolist()) == expected and (np.diff(found) > 0).all()
 
 
 @pytest.mark.parametrize("sessions", [[1, 2, 3, 4, 5], [2], [5, 3]])

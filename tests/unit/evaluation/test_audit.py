@@ -219,7 +219,21 @@ def test_a_weak_session_is_a_warning():
     finding = audit_data.trial_order(betas, trials, 200)
     assert finding.passed
     assert finding.warning
-    assert "far below it: sessions 2" in finding.detail
+    assert "weak or not significant: sessions 2" in finding.detail
+
+
+def test_one_session_without_significance_among_good_ones_is_a_warning(monkeypatch):
+    p_values = [0.001, 0.02, 0.001, 0.001]
+    found = pd.DataFrame(
+        {"session": range(1, 5), "n": 8, "reliability": [0.3, 0.15, 0.25, 0.28], "p_value": p_values}
+    )
+    monkeypatch.setattr(audit_data, "session_reliability", lambda *_: found)
+    finding = audit_data.trial_order(*reversed(study()))
+    assert finding.passed and finding.warning and "sessions 2" in finding.detail
+    monkeypatch.setattr(
+        audit_data, "session_reliability", lambda *_: found.assign(reliability=[0.3, 0.02, 0.25, 0.28])
+    )
+    assert not audit_data.trial_order(*reversed(study())).passed
 
 
 def test_without_repeats_nothing_can_be_said():
