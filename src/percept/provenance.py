@@ -17,6 +17,11 @@ PACKAGE = Path(__file__).parent
 # What a setting means is written where it is used, and its value is tracked as a parameter of the rule; how a
 # log looks changes no result. Counting these two would retrain every network for a new option elsewhere.
 NOT_COUNTED = (PACKAGE / "config.py", PACKAGE / "log.py")
+# How bytes arrive does not change them: they are verified. Counting this would fetch NSD's betas again.
+NOT_COUNTED += tuple(
+    PACKAGE / "datasets" / "download" / f"{name}.py"
+    for name in ("__init__", "bucket", "checksum", "plan", "progress", "transfer")
+)
 PACKAGES_NAMED = (
     "percept", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "h5py", "nibabel", "nilearn", "himalaya",
     "scikit-learn", "scikit-image", "torch", "open_clip_torch", "isal", "boto3", "pydantic", "matplotlib",

@@ -104,7 +104,12 @@ def opening(rows: pd.DataFrame, nouns: spec.Words) -> str:
     names = subjects(methods)
     decoders = methods[methods.what == "decoder"]["name"].nunique()
     n = methods.groupby("subject")["n"].max().dropna()
-    tested = f" on {_range(n.min(), n.max())} test {nouns.items}" if len(n) else ""
+    candidates = methods["pool"].dropna()
+    repeated = (
+        len(n) and len(candidates) and n.max() > candidates.max()
+    )  # runs are left out: categories recur
+    cases = f"cases of {candidates.max()} {nouns.items}" if repeated else nouns.items
+    tested = f" on {_range(n.min(), n.max())} test {cases}" if len(n) else ""
     counted = [f"{len(names)} subject{'s' if len(names) != 1 else ''}"]
     counted += [f"{decoders} decoder{'s' if decoders != 1 else ''}"] if decoders else []
     protocols = sorted(methods.protocol.dropna().unique())

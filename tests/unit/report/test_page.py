@@ -246,3 +246,11 @@ def test_latex_prints_the_numbers_of_the_summary(long):
     mean = summarise(long).query("name == 'ridge' and subject == 'mean' and metric == 'top1' and pool == 150")
     shown = mean[mean.control.isna() & (mean.unit == "average")].iloc[0]
     assert f"ridge & {100 * shown.value:.1f} & " in latex.table(long)
+
+
+@pytest.mark.parametrize(
+    ("n", "pool", "said"), [(150, 150, "on 150 test images,"), (96, 8, "on 96 test cases of 8 images,")]
+)
+def test_the_opening_tells_cases_from_candidates(long, n, pool, said):
+    rows = long.assign(n=n, pool=pool)
+    assert said in views.opening(rows.astype({"n": "Int32", "pool": "Int32"}), Words("image", "images"))
