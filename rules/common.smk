@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from percept import config as settings
 from percept import provenance
-from percept.datasets import nsd_keys
+from percept.datasets import nsd_keys, ownership
 from percept.voxels import roi
 
 provenance.prefer_source(workflow.basedir)  # also where another checkout is installed
@@ -26,6 +26,7 @@ RUNS = [f"{name}/seed-{seed}" for name, decoder in CONFIG.decoders.items() for s
 DECODED = sorted({decoder.roi for decoder in CONFIG.decoders.values()})
 # One extraction holds the union of all ROI sets that something uses.
 EXTRACTED = sorted({*CONFIG.voxels.extract, *DECODED})
+UNION = roi.union(EXTRACTED, CONFIG.voxels.rois)
 
 
 # The hash in `params: code=` says when code changed. Snakemake itself goes by when a script was written, which
@@ -55,9 +56,19 @@ def section(path):
     return here
 
 
+def growing(least):
+    """A resource of a rule, MB or minutes: `least` at first, and as much again with each retry."""
+
+    def grown(wildcards, attempt):
+        return least * attempt
+
+    return grown
+
+
 def memory_mb(wildcards, input, attempt):
-    """Memory for rules that hold a subject's voxels as float32 a few times over; grows with each retry."""
-    return max(4000, round(8 * input.size_mb)) * attempt
+    """Memory for rules that hold a subject's voxels as float32 a few times over, and predictions as well."""
+    held = [input.betas, *input.get("predictions", [])]
+    return max(4000, round(8e-6 * sum(Path(path).stat().st_size for path in held))) * attempt
 
 
 # Raw files: keys of the bucket are paths below the root of the native tree.
@@ -79,17 +90,41 @@ def measured():
 
 
 def extraction():
-    """Settings of the extraction, with the union of the ROI sets that decoders use.
+    """Settings that decide what the matrix of a subject holds.
 
-    Normalisation is not among them: it is a choice of the reader, and another one needs no raw betas.
+    Labels, not names of sets: another decoder, or another name for the same voxels, needs no raw betas. Own
+    arrays are stored whole. Normalisation is a choice of the reader.
     """
-    stored = {key: value for key, value in section("voxels").items() if key != "normalisation"}
-    return {**stored, "extract": EXTRACTED}
+    policies = {key: section(f"voxels.{key}") for key in ("invalid", "missing_sessions")}
+    if DATASET.kind == "arrays":
+        return policies
+    if not UNION:  # nothing but `all`: refused, with its name
+        return {**policies, "extract": EXTRACTED}
+    return {**policies, "extract": ["union"], "rois": {"union": list(UNION)}}
+
+
+def extracted_dataset(wildcards):
+    """Settings of the data set that the voxels of a subject depend on; NSD's subjects do not share sessions."""
+    if DATASET.kind != "nsd":
+        return measured()
+    return {**measured(), "sessions": nsd_keys.sessions_of(DATASET, wildcards.subject)}
+
+
+def named_sets():
+    """Own ROI sets, for rules that read the extracted voxels by name."""
+    return {"rois": section("voxels.rois")}
+
+
+def decoder_voxels(wildcards):
+    """How a decoder reads its voxels: the normalisation, and its own ROI set where it has one."""
+    name = CONFIG.decoders[wildcards.decoder].roi
+    own = {key: labels for key, labels in section("voxels.rois").items() if key == name}
+    return {"rois": own, "normalisation": section("voxels.normalisation")}
 
 
 def subject_keys(subject):
     """Keys needed once per subject: trials, masks, ROIs, noise ceiling, mean volume."""
-    return nsd_keys.subject_files(DATASET, subject, roi.atlases_of(EXTRACTED, CONFIG.voxels.rois))
+    return nsd_keys.subject_files(DATASET, subject, roi.atlases_of_labels(UNION))
 
 
 def session_keys(subject):
@@ -118,11 +153,13 @@ def for_any_subject(keys):
 
 
 def raw_betas():
-    """Betas of a session, which go once their voxels are extracted, unless they are to be kept."""
+    """Betas of a session: in a tree that this workflow started they go once their voxels are extracted."""
     if reads_ranges():
         return []
     paths = raw(for_any_subject([nsd_keys.key_betas("subj01", 1, DATASET)]))
-    return paths if DATASET.download.keep_raw else temp(paths)
+    # Snakemake deletes temporary files whoever made them: a user's own copy must not be declared as such.
+    goes = not DATASET.download.keep_raw and ownership.may_delete_betas(DATASET.root)
+    return temp(paths) if goes else paths
 
 
 def raw_files(wildcards):

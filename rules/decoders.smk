@@ -15,13 +15,13 @@ rule train_decoder:
     threads: 2
     resources:
         mem_mb=memory_mb,
-        runtime=240,
+        runtime=growing(240),
         gpu=decoder_gpus,
     params:
         dataset=measured(),
         decoder=decoder_section,
         split=section("split"),
-        voxels={**extraction(), "normalisation": section("voxels.normalisation")},
+        voxels=decoder_voxels,
         code=decoder_code,
     message:
         "Training {wildcards.decoder} on {wildcards.subject}, seed {wildcards.seed}"

@@ -14,15 +14,15 @@ rule compute_limits:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         dataset=measured(),
         units=section("split.test_units"),
         pools=section("evaluation.retrieval.pools"),
         seed=section("evaluation.seed"),
         rois=DECODED,
-        voxels=extraction(),
+        voxels=named_sets(),
         code=code("compute_limits"),
     message:
         "Computing what the best possible decoder of {wildcards.subject} would score"
@@ -45,8 +45,8 @@ rule score_decoder:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         dataset=measured(),
         decoder=decoder_section,
@@ -77,8 +77,8 @@ rule score_reconstruction:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         dataset=measured(),
         decoder=reconstructed_decoder,
@@ -104,8 +104,8 @@ rule compare_decoders:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         evaluation=section("evaluation"),
         code=code("compare_decoders"),
@@ -129,11 +129,11 @@ rule measure_noise_ceiling:
     threads: 1
     resources:
         mem_mb=memory_mb,
-        runtime=30,
+        runtime=growing(30),
     params:
         dataset=measured(),
         protocol=section("split.protocol"),
-        voxels=extraction(),
+        voxels=named_sets(),
         code=code("measure_noise_ceiling"),
     message:
         "Measuring how reliable the voxels of {wildcards.subject} are"
@@ -155,13 +155,13 @@ rule audit_subject:
     threads: 1
     resources:
         mem_mb=memory_mb,
-        runtime=60,
+        runtime=growing(60),
     params:
         dataset=measured(),
         decoders=section("decoders"),
         runs=RUNS,
         units=section("split.test_units"),
-        voxels=extraction(),
+        voxels=named_sets(),
         evaluation=section("evaluation"),
         code=code("audit_subject"),
     message:

@@ -12,8 +12,8 @@ rule reconstruct_images:
         "../envs/decoding.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
         gpu=generator_gpus,
     params:
         generator=generator_section,
@@ -44,8 +44,8 @@ rule draw_sheet:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         dataset=measured(),
         code=code("draw_sheet"),

@@ -1,29 +1,3 @@
-rule record_manifest:
-    input:
-        recorded_files,
-    output:
-        f"{RESULTS}/report/manifest.json",
-    log:
-        f"{LOGS}/report/record_manifest.log",
-    benchmark:
-        f"{BENCHMARKS}/report/record_manifest.tsv"
-    localrule: True
-    conda:
-        "../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=30,
-    params:
-        config=config,
-        repository=workflow.basedir,
-        code=code("record_manifest"),
-    message:
-        "Recording configuration, versions and hashes of the inputs"
-    script:
-        "../workflow/scripts/record_manifest.py"
-
-
 rule tabulate_results:
     input:
         unpack(all_scores),
@@ -47,8 +21,8 @@ rule tabulate_results:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         dataset=measured(),
         evaluation=section("evaluation"),
@@ -58,6 +32,34 @@ rule tabulate_results:
         "Putting all scores into one table"
     script:
         "../workflow/scripts/tabulate_results.py"
+
+
+rule record_manifest:
+    input:
+        recorded_files,
+        # a table that was made anew was made by what is recorded anew
+        results=rules.tabulate_results.output.parquet,
+    output:
+        f"{RESULTS}/report/manifest.json",
+    log:
+        f"{LOGS}/report/record_manifest.log",
+    benchmark:
+        f"{BENCHMARKS}/report/record_manifest.tsv"
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(30),
+    params:
+        config=config,
+        repository=workflow.basedir,
+        code=code("record_manifest"),
+    message:
+        "Recording configuration, versions and hashes of the inputs"
+    script:
+        "../workflow/scripts/record_manifest.py"
 
 
 rule write_report:
@@ -80,8 +82,8 @@ rule write_report:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         dataset=measured(),
         title=section("report.title"),

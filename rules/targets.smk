@@ -13,11 +13,11 @@ rule encode_target:
         "../envs/decoding.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
         gpu=target_gpus,
     params:
-        dataset=measured(),
+        dataset={**measured(), "subjects": SUBJECTS},
         target=target_section,
         code=target_code,
     message:

@@ -14,10 +14,10 @@ rule extract_voxels:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
-        dataset=measured(),
+        dataset=extracted_dataset,
         voxels=extraction(),
         code=code("extract_voxels"),
     message:
@@ -43,8 +43,8 @@ rule freeze_split:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         dataset={**measured(), "subjects": SUBJECTS},
         split=section("split"),
@@ -73,11 +73,11 @@ rule summarise_voxels:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         dataset=measured(),
-        voxels=extraction(),
+        voxels=named_sets(),
         code=code("summarise_voxels"),
     message:
         "Drawing where the voxels of {wildcards.subject} are"

@@ -12,8 +12,8 @@ rule simulate_experiment:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         dataset=section("dataset"),
         code=code("simulate_experiment"),
@@ -44,8 +44,8 @@ for subject in SUBJECTS:
             "../../envs/data.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=30,
+            mem_mb=growing(4000),
+            runtime=growing(30),
         params:
             dataset=section("dataset"),
             subject=subject,

@@ -44,7 +44,7 @@ class Section(BaseModel):
 class TargetConfig(Section):
     """What a decoder predicts from voxels: features of the stimuli."""
 
-    n_gpus: ClassVar[int] = 0  # GPUs that encoding asks a cluster for
+    n_gpus: ClassVar[int] = 0  # that encoding asks a cluster for
 
     kind: str
 
@@ -52,7 +52,7 @@ class TargetConfig(Section):
 class DecoderConfig(Section):
     """How voxels are mapped to a target."""
 
-    n_gpus: ClassVar[int] = 1  # GPUs that training asks a cluster for
+    n_gpus: ClassVar[int] = 0  # that training asks a cluster for
 
     kind: str
     target: Identifier = Field(description="Name of an entry of `targets`.")
@@ -63,7 +63,7 @@ class DecoderConfig(Section):
 class GeneratorConfig(Section):
     """How predicted targets become images."""
 
-    n_gpus: ClassVar[int] = 1  # GPUs that generating asks a cluster for
+    n_gpus: ClassVar[int] = 0  # that generating asks a cluster for
 
     kind: str
 

@@ -5,8 +5,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,17 @@ def code_version(*names: str) -> str:
     return hash_text("\n".join(digests))
 
 
-def closure(names: Iterable[str]) -> set[Path]:
-    """Source files of the modules or scripts `names` and of every module of percept they import."""
+def closure(names: Iterable[str], without: Container[Path] | None = None) -> set[Path]:
+    """Source files of the modules or scripts `names` and of every module of percept they import.
+
+    What is in `without`, by default `NOT_COUNTED`, is left out, with what only it imports.
+    """
+    without = NOT_COUNTED if without is None else without
     waiting = [_path_of(name) for name in names]
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in found and path not in NOT_COUNTED:
+        if path not in found and path not in without:
             found.add(path)
             waiting += _imports(path)
     return found
@@ -138,7 +141,6 @@ def manifest(config: dict[str, Any], inputs: Iterable[str | Path], repository: P
         "git": git_state(repository),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
-        "command": sys.argv[0],
         "inputs": {str(path): sha256(path) for path in sorted(map(str, inputs))},
     }
 

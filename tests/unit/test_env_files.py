@@ -59,7 +59,7 @@ def imported(script: str) -> set[str]:
         for module in (provenance.PACKAGE / stage).glob("*.py")
     ]
     datasets = ["percept.datasets.arrays_config"] if "config.dataset(" in text else []
-    reached = provenance.closure([str(path), *plugins, *datasets])
+    reached = provenance.closure([str(path), *plugins, *datasets], without=())
     settings = {provenance.PACKAGE / "config.py"} if "config" in text else set()
     return set().union(*(third_party(module) for module in reached | settings))
 

@@ -66,7 +66,7 @@ def refused(copy, changes):
         ({"decoders": {"ridge_pixels": {"target": "pixel"}}}, ["ridge_pixels.target`", "mean 'pixels'"]),
         ({"targets": {"pixels": {"kind": "pixel"}}}, ["'pixel'", "pixels"]),
         ({"reconstructions": {"linear": {"generator": {"kind": "pixles"}}}}, ["pixles", "pixels"]),
-        ({"reconstructions": {"linear": {"decoder": "ridge"}}}, ["linear.decoder`", "'ridge_pixels'"]),
+        ({"reconstructions": {"linear": {"decoder": "ridge"}}}, ["linear.decoder`", "'ridge_truth'"]),
         ({"voxels": {"extract": ["nsdgenral"]}}, ["nsdgenral", "nsdgeneral"]),
         ({"voxels": {"rois": {"mine": ["streemz:ventral"]}, "extract": ["mine"]}}, ["streemz", "streams"]),
     ],

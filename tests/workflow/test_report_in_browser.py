@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from percept.report import figures, page, signals, spec
+from percept.report import figures, page, spec
 from percept.report.summary import summarise
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -90,7 +90,6 @@ def pages(tmp_path_factory):
     manifest = {"config": {"dataset": {"kind": "twin"}}}
     rows = summarise(long)
     shown = [figures.retrieval_curve(rows, spec.Words()), figures.decoder_comparison(rows, spec.Words())]
-    shown.append(signals.roi_counts(pd.DataFrame({"early": [7]}, index=["subj01"])))
     folder = tmp_path_factory.mktemp("report")
     audit = pd.DataFrame({"check": ["leak"], "level": ["pass"]})
     (folder / "index.html").write_text(page.render(long, audit, manifest, shown), encoding="utf-8")

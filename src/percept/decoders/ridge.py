@@ -56,6 +56,11 @@ class RidgeConfig(DecoderConfig):
     )
     device: str = Field("auto", description="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
 
+    @property
+    def n_gpus(self) -> int:
+        """One if a GPU is named; `auto` takes one that is there but does not ask a cluster for it."""
+        return int(self.device.startswith("cuda"))
+
     def tensors(self, n_voxels: int, n_dims: int) -> Shapes:
         """Saved weights: predicted = ((X - voxel_mean) / voxel_scale) weights' + intercept."""
         saved = {

@@ -17,6 +17,7 @@ from percept.evaluation.retrieval import Scorer
 from percept.statistics import standard_error
 
 EQUAL = 1e-4  # of a published score: its recount uses the same scores, in another order
+TAIL = 1.5  # sd of two-way per item over its distance from 1; 1 where ranks fall off exponentially
 ABOVE = 3.0  # standard errors by which a result may exceed its limit
 OFF_CHANCE = 4.0  # standard errors by which a shuffled pairing may differ from chance
 
@@ -43,8 +44,9 @@ def shuffled_at_chance(rows: pd.DataFrame, permutations: int) -> Finding:
 def below_limit(rows: pd.DataFrame) -> Finding:
     """No result exceeds the Bayes limit by more than three standard errors.
 
-    The error is that of the item bootstrap, or of a proportion at the limit where that is larger: a perfect
-    score has no bootstrap error. Above the finite-data reference is a warning: that is the best for what its
+    The error is that of the item bootstrap, or of scores at the limit where that is larger, because a perfect
+    score has no bootstrap error: of a proportion for top-k, of ranks that fall off exponentially, with some
+    room, for two-way. Above the finite-data reference is a warning: that is the best for what its
     learner assumes, not for everything that could be assumed.
     """
     name = "below-limit"
@@ -62,8 +64,9 @@ def below_limit(rows: pd.DataFrame) -> Finding:
 def _exceeding(rows: pd.DataFrame, limit: str) -> list[str]:
     known = rows[rows[limit].notna()]
     bounded = known[limit].clip(0, 1)
-    spread = bounded * (1 - bounded) / known["n"].astype(float)
-    error = np.maximum(standard_error(known["ci_low"], known["ci_high"]), np.sqrt(spread))
+    spread = np.sqrt(bounded * (1 - bounded)).where(known["metric"] != "two_way", TAIL * (1 - bounded))
+    floor = spread.where(known["metric"] != "bits", 0.0) / np.sqrt(known["n"].astype(float))
+    error = np.maximum(standard_error(known["ci_low"], known["ci_high"]), floor)
     over = known[known["value"] - known[limit] > ABOVE * error + 1e-9]
     return [f"{_quantity(row)} > {limit} {row[limit]:.3f}" for row in over.to_dict("records")]
 

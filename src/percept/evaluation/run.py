@@ -13,7 +13,6 @@ from percept.config import EvaluationConfig
 from percept.datasets.twin.faults import SWAP
 from percept.decoders.predictions import Predictions, read_predictions
 from percept.evaluation import scoring, table
-from percept.evaluation.audit import Evidence
 from percept.evaluation.decoder import Candidates, score_decoder
 from percept.evaluation.retrieval import Scorer
 from percept.evaluation.table import Label
@@ -83,7 +82,10 @@ def read(predictions: str | Path, features: str | Path, units: Sequence[str]) ->
     candidates = {unit: _candidates(features, found, centre) for unit, found in test.items()}
     if (train.fold >= 0).any():
         return Run(test, candidates, scoring.plain())
-    calibration = scoring.Calibration(train.predicted, known[np.searchsorted(shown, train.stimulus)])
+    targets = (
+        known if np.array_equal(shown, train.stimulus) else known[np.searchsorted(shown, train.stimulus)]
+    )
+    calibration = scoring.Calibration(train.predicted, targets)
     return Run(test, candidates, scoring.choose(calibration, _validation(predictions, features), POOL))
 
 
@@ -165,25 +167,3 @@ def _answers(found: Predictions, candidates: Candidates, scorer: Scorer) -> pd.D
     features = candidates.features.reshape(len(candidates.stimulus), -1)
     best = scorer.image_from_brain(found.predicted, features).argmax(axis=1)
     return pd.DataFrame({"stimulus": found.stimulus, "run": found.run, "answer": candidates.stimulus[best]})
-
-
-def evidence(run: Run, about: Evidence, decoder: str, rows: pd.DataFrame) -> Iterator[Evidence]:
-    """What the audit looks at of a run, unit by unit.
-
-    Parameters
-    ----------
-    about : the subject, its trials, and betas and recorded statistics of the voxels that the run used
-    decoder : its name, with its seed where there are several
-    rows : its published rows
-    """
-    own = rows[rows["chosen"].fillna(True) & (rows["control"] != "validation").fillna(True)]
-    for unit, predictions in run.test.items():
-        yield replace(
-            about,
-            decoder=f"{decoder}, {unit}",
-            recorded=about.recorded if unit == next(iter(run.test)) else None,
-            predictions=predictions,
-            candidates=run.candidates[unit],
-            scorer=run.choice,
-            rows=own[(own["unit"] == unit).fillna(False)],
-        )

@@ -209,7 +209,7 @@ def fit(calibration: Calibration, rule: Rule, rank: int | None = None) -> Scorer
 
 
 def choose(
-    calibration: Calibration, validation: Validation | None, pool: int = 300, margin: float = 1.0
+    calibration: Calibration, validation: Validation | None, pool: int = 300, margin: float = 0.0
 ) -> Choice:
     """Choose rule and rank of each direction by retrieval among validation images.
 

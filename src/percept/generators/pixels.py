@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 
 from percept.config import GeneratorConfig
 
+BATCH = 64  # images enlarged at a time
 CUBIC = -0.5  # Keys (1981): the only slope at 1 that reproduces quadratics; also Pillow's
 
 
@@ -49,7 +50,10 @@ class Pixels:
                 f"{bad} of {len(low)} predicted images hold values that are not finite, which no image can "
                 "show: the decoder diverged or met invalid voxels; see its log and `voxels.invalid`."
             )
-        return to_uint8(resize(low, self.out))
+        made = np.empty((len(low), self.out, self.out, 3), dtype=np.uint8)
+        for start in range(0, len(low), BATCH):  # float images of a whole test set would take gigabytes
+            made[start : start + BATCH] = to_uint8(resize(low[start : start + BATCH], self.out))
+        return made
 
 
 def as_squares(predicted: NDArray) -> NDArray:

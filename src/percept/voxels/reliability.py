@@ -172,8 +172,3 @@ def noise_ceiling(snr: ArrayLike, n_repeats: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(f"every image needs at least one trial; n_repeats is {n_repeats!r}")
     signal = np.asarray(snr, dtype=np.float64) ** 2
     return signal / (signal + np.mean(1 / averaged))
-
-
-def correlation_ceiling(snr: ArrayLike, n_repeats: ArrayLike) -> NDArray[np.float64]:
-    """Correlation of a perfect model with responses averaged over repeats: sqrt(`noise_ceiling`)."""
-    return np.sqrt(noise_ceiling(snr, n_repeats))

@@ -141,12 +141,3 @@ def test_statistics_from_test_show_in_the_moments_of_training_data():
         rows = faults.apply_statistics(planted, train, test)
         z = (x - x[rows].mean(axis=0)) / x[rows].std(axis=0)
         assert (np.abs(z[train].mean(axis=0)).max() > 1e-9) == found
-
-
-@pytest.mark.parametrize(("planted", "swapped"), [(CLEAN, False), (("swapped-direction",), True)])
-def test_a_swapped_direction_shows_on_an_asymmetric_case(planted, swapped):
-    scores = np.array(
-        [[3.0, 5.0, 1.0], [0.0, 9.0, 2.0], [0.0, 6.0, 4.0]]
-    )  # column 1 is everybody's favourite
-    used = faults.swap(planted, scores)
-    assert (used.argmax(axis=1) == np.arange(3)).mean() == pytest.approx(1 if swapped else 1 / 3)

@@ -7,11 +7,8 @@
     Shows as a noise ceiling near 0 where the released one is not, and as decoders at chance.
 ``statistics-from-test`` (analysis, `apply_statistics`): normalisation takes mean and sd from test trials.
     Shows when the normalised data are looked at: training voxels no longer have mean 0 and sd 1.
-``swapped-direction`` (analysis, `swap`): rows and columns of a score matrix are exchanged. Shows on an
-    asymmetric case, where each named direction then has the other's value.
-
-The rules call `apply_statistics` and `swap` where a decoder normalises and where retrieval is scored; without
-the fault both hand back what they were given.
+``swapped-direction`` (analysis, `percept.evaluation.run.Swapped`): the two directions of a scorer are
+    exchanged. Shows when the published numbers are recounted from the predictions.
 """
 
 from collections.abc import Collection
@@ -81,8 +78,3 @@ def apply_statistics(
     planted.
     """
     return test_rows if STATISTICS in faults else train_rows
-
-
-def swap(faults: Collection[str], scores: NDArray) -> NDArray:
-    """Scores (query, candidate), or their transposition if that fault is planted."""
-    return scores.T if SWAP in faults else scores
