@@ -61,8 +61,9 @@ def selection(ds: NativeTree, config: VoxelsConfig, subject: str) -> Selection:
         )
     inside = _union(volumes, labels, [roi.resolve(name, config.rois) for name in config.extract])
     if not inside.any():
+        named = roi.union(config.extract, config.rois)
         raise PerceptError(
-            f"the ROI sets {', '.join(config.extract)} select no voxel of {subject}, so there is nothing to "
+            f"the labels {', '.join(named)} select no voxel of {subject}, so there is nothing to "
             "extract. Choose larger sets (voxels.extract), or leave the subject out (dataset.subjects)."
         )
     index = np.flatnonzero(inside)

@@ -99,8 +99,27 @@ def atlases_of(sets: Iterable[str], custom: Custom = NONE) -> Labels:
 
     `all` needs none of its own: it is whatever the other sets extract.
     """
-    labels = (label for name in sets for label in resolve(name, custom) if label != EVERYTHING)
+    return atlases_of_labels(label for name in sets for label in resolve(name, custom) if label != EVERYTHING)
+
+
+def atlases_of_labels(labels: Iterable[str]) -> Labels:
+    """Atlases of some labels, without repetition, in the order of first use."""
     return tuple(dict.fromkeys(split_label(label)[0] for label in labels))
+
+
+def union(sets: Iterable[str], custom: Custom = NONE) -> Labels:
+    """The fewest labels with the same atlases and voxels as some sets together, sorted.
+
+    Sets of the same union select the same voxels, whatever they are called and however they overlap. `all`
+    adds nothing, and a label nothing where its whole atlas is in.
+
+    Raises
+    ------
+    PerceptError : no set has one of these names
+    """
+    labels = {label for name in sets for label in resolve(name, custom)} - {EVERYTHING}
+    whole = {label for label in labels if split_label(label)[1] is None}
+    return tuple(sorted(label for label in labels if label in whole or split_label(label)[0] not in whole))
 
 
 def members(table: pd.DataFrame, labels: Iterable[str]) -> np.ndarray:

@@ -209,7 +209,11 @@ def test_betas_of_another_subject_are_refused(copy, dataset, voxels_config, tmp_
         (("nsdgeneal",), {}, r"no ROI set 'nsdgeneal' \(did you mean 'nsdgeneral'"),
         (("mine",), {"mine": ("prf-visualroi:V1v",)}, "no ROI file 'prf-visualroi'.*prf-visualrois"),
         (("mine",), {"mine": ("prf-visualrois:V1",)}, "'prf-visualrois' has no label 'V1'.*'V1[vd]'"),
-        (("mine",), {"mine": ("floc-faces:aTL-faces",)}, "mine select no voxel of subj01"),
+        (
+            ("mine",),
+            {"mine": ("floc-faces:aTL-faces",)},
+            "labels floc-faces:aTL-faces select no voxel of subj01",
+        ),
         (("all",), {}, "names only all"),
     ],
 )

@@ -124,6 +124,37 @@ def test_atlases_are_listed_once_in_the_order_of_use(sets, expected):
     assert roi.atlases_of(sets, {"mine": ("Kastner2015:V1v", "Kastner2015:FEF")}) == expected
 
 
+MINE = {"mine": ("streams:early", "lh.streams:early"), "whole": ("streams",), "V1": ("prf-eccrois",)}
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        (("higher", "ventral"), tuple(sorted(roi.SETS["higher"]))),
+        (("ventral", "all", "ventral"), ("streams:ventral",)),
+        (("mine", "early"), ("lh.streams:early", "streams:early")),
+        (("mine", "early", "whole", "higher"), ("lh.streams:early", "streams")),
+        (("V1",), ("prf-eccrois",)),
+        (("nsdgeneral", "early"), ("nsdgeneral", "streams:early")),
+        (("all",), ()),
+    ],
+)
+def test_the_union_names_every_voxel_by_the_fewest_labels(sets, expected):
+    assert roi.union(sets, MINE) == roi.union(reversed(sets), MINE) == expected
+
+
+@given(st.lists(st.sampled_from(sorted(roi.SETS)), min_size=1))
+def test_the_union_needs_the_same_atlases_as_its_sets_and_is_its_own_union(sets):
+    labels = roi.union(sets)
+    assert set(roi.atlases_of_labels(labels)) == set(roi.atlases_of(sets))
+    assert roi.union(["mine"], {"mine": labels}) == labels
+
+
+def test_the_union_refuses_a_set_that_does_not_exist():
+    with pytest.raises(PerceptError, match=r"no ROI set 'ventrl'.*ventral"):
+        roi.union(["higher", "ventrl"])
+
+
 @pytest.mark.parametrize("atlas", nsd.ATLASES)
 def test_columns_are_the_names_of_the_files_with_underscores(atlas):
     assert roi.column(atlas) == atlas.replace("-", "_")
