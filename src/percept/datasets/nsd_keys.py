@@ -3,7 +3,7 @@
 Source: NSD data manual; Allen et al. 2022, Nature Neuroscience 25, 116-126.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from percept.config import NativeTree, nearest
@@ -204,6 +204,18 @@ def subject_files(ds: NativeTree, subject: str, atlases: Iterable[str]) -> list[
 def session_files(ds: NativeTree, subject: str, session: int) -> list[str]:
     """Keys needed per session: its betas and its valid voxels."""
     return [key_betas(subject, session, ds), key_valid(subject, session, ds.space)]
+
+
+def files_to_fetch(ds: NativeTree, atlases: Iterable[str], extracted: Collection[str] = ()) -> list[str]:
+    """Every key that a configuration fetches as a whole, while the voxels of some subjects are there already.
+
+    Their betas are not needed again, unless raw betas are kept; and `hdf5-ranges` fetches none.
+    """
+    gone = (
+        set(ds.subjects) if ds.format == "hdf5-ranges" else set() if ds.download.keep_raw else set(extracted)
+    )
+    betas = {key_betas(subject, n, ds) for subject in gone for n in sessions_of(ds, subject)}
+    return [key for key in files_needed(ds, atlases) if key not in betas]
 
 
 def files_needed(ds: NativeTree, atlases: Iterable[str], stimuli: bool = True) -> list[str]:

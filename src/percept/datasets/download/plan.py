@@ -62,11 +62,13 @@ def preflight(keys: Iterable[str], root: str | Path, cfg: DownloadConfig) -> Pla
 def survey(bucket: Bucket, keys: Iterable[str], root: Path) -> Plan:
     """The body of `preflight`, over a bucket that is already open."""
     keys = list(dict.fromkeys(keys))
-    paths = [target(root, key) for key in keys]
-    remotes = _heads(bucket, keys)
-    present = sum(transfer.have(path, remote) for path, remote in zip(paths, remotes, strict=True))
-    plan = Plan(remotes, sum(remote.size for remote in remotes), present)
-    free = shutil.disk_usage(_existing(root)).free
+    for key in keys:
+        target(root, key)  # refuses a key that leads out of `root`
+    remotes, refused = look_up(bucket, keys)
+    for status in sorted(refused, reverse=True):  # a key that does not exist is the plainer mistake
+        raise Refused(status, sorted(refused[status]), bucket.cfg)
+    plan = planned(remotes, root)
+    free = shutil.disk_usage(existing_parent(root)).free
     if plan.to_fetch > free:
         raise PerceptError(
             f"{root} is too small: {readable(plan.to_fetch)} are still to fetch from {where(bucket.cfg)} "
@@ -75,6 +77,13 @@ def survey(bucket: Bucket, keys: Iterable[str], root: Path) -> Plan:
             "`dataset.subjects` or `dataset.sessions`."
         )
     return plan
+
+
+def planned(remotes: Iterable[Remote], root: Path) -> Plan:
+    """What fetching objects into `root` takes."""
+    remotes = tuple(remotes)
+    present = sum(transfer.have(target(root, remote.key), remote) for remote in remotes)
+    return Plan(remotes, sum(remote.size for remote in remotes), present)
 
 
 def target(root: Path, key: str) -> Path:
@@ -90,7 +99,8 @@ def target(root: Path, key: str) -> Path:
     return root.joinpath(*parts)
 
 
-def _heads(bucket: Bucket, keys: list[str]) -> tuple[Remote, ...]:
+def look_up(bucket: Bucket, keys: list[str]) -> tuple[list[Remote | None], dict[int, list[str]]]:
+    """What the server tells of keys, None where it refuses; and the refused keys by status."""
     refused: dict[int, list[str]] = {}
 
     def look(key: str) -> Remote | None:
@@ -100,10 +110,7 @@ def _heads(bucket: Bucket, keys: list[str]) -> tuple[Remote, ...]:
             refused.setdefault(error.status, []).append(key)
             return None
 
-    remotes = together(bucket, look, keys)
-    for status in sorted(refused, reverse=True):  # a key that does not exist is the plainer mistake
-        raise Refused(status, sorted(refused[status]), bucket.cfg)
-    return tuple(remotes)
+    return together(bucket, look, keys), refused
 
 
 def together(bucket: Bucket, work: Callable[[T], R], items: list[T]) -> list[R]:
@@ -121,6 +128,7 @@ def together(bucket: Bucket, work: Callable[[T], R], items: list[T]) -> list[R]:
     return [future.result() for future in futures]
 
 
-def _existing(folder: Path) -> Path:
+def existing_parent(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that there is."""
     folder = folder.absolute()
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
