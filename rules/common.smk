@@ -127,6 +127,12 @@ def subject_keys(subject):
     return nsd_keys.subject_files(DATASET, subject, roi.atlases_of_labels(UNION))
 
 
+def mask_keys(subject):
+    """Keys of the valid voxels of every session of a subject that is used."""
+    sessions = nsd_keys.sessions_of(DATASET, subject)
+    return [nsd_keys.key_valid(subject, session, DATASET.space) for session in sessions]
+
+
 def session_keys(subject):
     """Keys needed of every session of a subject that is used."""
     keys = [
@@ -154,8 +160,6 @@ def for_any_subject(keys):
 
 def raw_betas():
     """Betas of a session: in a tree that this workflow started they go once their voxels are extracted."""
-    if reads_ranges():
-        return []
     paths = raw(for_any_subject([nsd_keys.key_betas("subj01", 1, DATASET)]))
     # Snakemake deletes temporary files whoever made them: a user's own copy must not be declared as such.
     goes = not DATASET.download.keep_raw and ownership.may_delete_betas(DATASET.root)

@@ -1,12 +1,12 @@
 # Everything here needs the network, which the compute nodes of clusters lack: local rules. Files that lie in
-# `dataset.root` already are not fetched again; with `dataset.download.enabled: false` nothing is fetched.
+# `dataset.root` already are not fetched again, and betas that lay there first are never deleted; with
+# `dataset.download.enabled: false` nothing is fetched. The first job compares all that is to come with the disk.
 if DATASET.download.enabled:
 
     localrules:
         download_tables,
         download_stimuli,
         download_subject,
-        download_session,
 
     rule download_tables:
         output:
@@ -36,11 +36,34 @@ if DATASET.download.enabled:
         message:
             "Fetching masks, ROIs and behaviour of {wildcards.subject}"
 
-    use rule download_tables as download_session with:
-        output:
-            raw_betas(),
-            raw(for_any_subject([nsd_keys.key_valid("subj01", 1, DATASET.space)])),
-        log:
-            f"{LOGS}/datasets/{{subject}}/download_session{{session}}.log",
-        message:
-            "Fetching session {wildcards.session} of {wildcards.subject}"
+    # The only output of its rule: before a job Snakemake removes what there is of its outputs, and betas that
+    # lie there already must not go because another file is missing.
+    if not reads_ranges():
+
+        localrules:
+            download_session,
+
+        use rule download_tables as download_session with:
+            output:
+                raw_betas(),
+            log:
+                f"{LOGS}/datasets/{{subject}}/download_session{{session}}.log",
+            message:
+                "Fetching session {wildcards.session} of {wildcards.subject}"
+
+    for subject in SUBJECTS:
+
+        rule:
+            name:
+                f"download_masks_{subject}"
+            output:
+                raw(mask_keys(subject)),
+            log:
+                f"{LOGS}/datasets/{subject}/download_masks.log",
+            localrule: True
+            conda:
+                "../../envs/data.yaml"
+            message:
+                f"Fetching the masks of valid voxels of {subject}"
+            script:
+                "../../workflow/scripts/download_files.py"

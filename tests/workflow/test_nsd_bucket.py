@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from percept import config
-from percept.datasets import nsd_keys
+from percept.datasets import nsd_keys, ownership
 from percept.datasets.twin import write
 from percept.voxels import extract
 
@@ -30,8 +30,10 @@ NSD = {
     "targets": {"truth": None, "pixels": {"size": 4}},
     "decoders": {"ridge_truth": None},
     "reconstructions": None,
+    "voxels": {"extract": ["nsdgeneral", "higher"]},
 }
 SCORES = "results/nsd/evaluation/subj01/ridge_pixels/seed-0/scores.parquet"
+RIDGE = {"kind": "ridge", "target": "pixels"}
 BETAS = "results/{name}/voxels/{subject}/betas.h5"
 
 
@@ -50,7 +52,7 @@ def twins(tmp_path_factory):
         root = tmp_path_factory.mktemp("twin")
         if roots:  # all but the betas is the same
             shutil.copytree(roots["nii.gz"][1], root, dirs_exist_ok=True)
-        of = settings({"dataset": {**TWIN, "root": str(root), "format": kind}})
+        of = settings({"dataset": {**TWIN, "root": str(root), "format": kind}, "voxels": NSD["voxels"]})
         if not roots:
             write.write_experiment(of.dataset, root)
         for subject in SUBJECTS:
@@ -74,7 +76,7 @@ def bucket(twins):
     """The server, holding the files that the configuration needs, in both formats."""
     with server.running() as s3:
         for of, root in twins.values():
-            for key in nsd_keys.files_needed(of.dataset, ["nsdgeneral"]):
+            for key in nsd_keys.files_needed(of.dataset, ["nsdgeneral", "streams"]):
                 s3.put(key, (root / key).read_bytes())
         yield s3
 
@@ -110,6 +112,40 @@ def test_nothing_is_asked_of_the_server_before_the_terms_are_accepted(lab, bucke
     assert done.returncode != 0 and len(bucket.proxy.served) == asked
     assert "Data Access Agreement" in said and "forms.gle" in said and "dataset.terms_accepted: true" in said
     assert not any((copy.folder / "resources/refused").rglob("*.*"))
+
+
+def test_a_disk_too_small_for_everything_is_refused_before_the_first_byte(lab, bucket):
+    copy, configure = lab
+    path = configure("full", root="resources/full")
+    asked = len(bucket.proxy.served)
+    bucket.proxy.plan(nsd_keys.STIMULI, server.forever(server.claim_size(10**17)), method="HEAD")
+    done = copy.snakemake(BETAS.format(name="full", subject="subj01"), config=path, check=False)
+    bucket.proxy.plan(nsd_keys.STIMULI, method="HEAD")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0 and "resources/full is too small for all that the configuration needs" in said
+    assert "100.0 PB" in said or "100000.0 TB" in said
+    assert "bytes), so nothing was fetched. That is an upper bound" in said
+    assert {request.method for request in bucket.proxy.served[asked:]} == {"HEAD"}
+    assert not any(path.is_file() for path in (copy.folder / "resources/full").rglob("*"))
+
+
+def test_betas_that_lay_there_first_survive_and_so_do_those_that_join_them(lab, twins, expected):
+    copy, configure = lab
+    of, root = twins["nii.gz"]
+    path = configure("own", root="resources/own")
+    keys = [nsd_keys.key_betas(subject, 1, of.dataset) for subject in SUBJECTS]
+    own = copy.folder / "resources/own"
+    (own / keys[0]).parent.mkdir(parents=True)
+    shutil.copy(root / keys[0], own / keys[0])
+    before = (own / keys[0]).stat()
+    targets = [BETAS.format(name="own", subject=subject) for subject in SUBJECTS]
+    copy.snakemake(*targets, config=path)
+    for subject, key in zip(SUBJECTS, keys, strict=True):
+        assert (own / key).read_bytes() == (root / key).read_bytes()
+        assert_same_voxels(copy.folder / BETAS.format(name="own", subject=subject), expected[subject])
+    after = (own / keys[0]).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # not even fetched again
+    assert not (own / ownership.MARKER).exists()
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +195,7 @@ def test_the_second_run_did_not_extract_again_what_was_there(completed):
 def test_raw_betas_are_deleted_once_their_voxels_are_extracted(completed):
     copy = completed[0]
     assert list((copy.folder / "resources/nsd").rglob("betas_session*")) == []
+    assert (copy.folder / "resources/nsd" / ownership.MARKER).exists()
     assert len(list((copy.folder / "resources/nsd").rglob("ncsnr.nii.gz"))) == 2  # what is small stays
 
 
@@ -181,9 +218,29 @@ def test_the_scores_are_there_and_name_the_protocol(completed):
         ({"dataset": {"download": {"connections": 7, "retries": 9}}}, False),
         ({"dataset": {"subjects": ["subj01"]}}, False),
         ({"voxels": {"normalisation": "session"}}, False),
-        ({"voxels": {"extract": ["nsdgeneral"], "invalid": "zero"}}, True),
+        ({"dataset": {"sessions": {"subj01": 1, "subj02": 2}}}, False),
+        ({"decoders": {"added": {**RIDGE, "roi": "ventral"}}}, False),
+        ({"decoders": {"added": {**RIDGE, "roi": "all"}}}, False),
+        ({"voxels": {"rois": {"mine": ["floc-faces"]}}}, False),
+        ({"voxels": {"rois": {"mine": ["nsdgeneral"]}, "extract": ["higher", "mine"]}}, False),
+        ({"decoders": {"added": {**RIDGE, "roi": "early"}}}, True),
+        ({"dataset": {"sessions": {"subj01": 2, "subj02": 1}}}, True),
+        ({"voxels": {"invalid": "zero"}}, True),
     ],
-    ids=["nothing", "connections", "subjects", "normalisation", "invalid voxels"],
+    ids=[
+        "nothing",
+        "connections",
+        "subjects",
+        "normalisation",
+        "sessions of another",
+        "part of a set",
+        "all",
+        "unused set",
+        "same voxels by another name",
+        "new labels",
+        "own sessions",
+        "invalid voxels",
+    ],
 )
 def test_raw_betas_are_fetched_again_only_when_the_matrix_would_differ(completed, changes, again):
     copy, path, _ = completed

@@ -84,3 +84,4 @@ def test_one_subject_of_nsd_needs_the_betas_of_no_other(fresh):
     target = "results/nsd/voxels/subj05/summary.png"
     plan = fresh.planned(target, config=NSD)
     assert plan["download_session"] == 40 and plan["extract_voxels"] == 1
+    assert [rule for rule in plan if rule.startswith("download_masks")] == ["download_masks_subj05"]
