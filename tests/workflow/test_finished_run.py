@@ -14,11 +14,11 @@ from .conftest import job_counts
 pytestmark = pytest.mark.xdist_group("finished")
 
 # What follows what, with how many jobs the tiny run has of each: 2 subjects, 3 trainings of each.
-TABLE = {"tabulate_results": 1, "write_report": 1}
+TABLE = {"tabulate_results": 1, "record_manifest": 1, "write_report": 1}
 SCORED = {"score_decoder": 6, "audit_subject": 2, "compare_decoders": 2, **TABLE}
 IMAGES = {"reconstruct_images": 2, "draw_sheet": 2, "score_reconstruction": 2}
 TRAINED = {"train_decoder": 6, **IMAGES, **SCORED}
-SPLIT = {"freeze_split": 2, "compute_limits": 2, "measure_noise_ceiling": 2, "record_manifest": 1, **TRAINED}
+SPLIT = {"freeze_split": 2, "compute_limits": 2, "measure_noise_ceiling": 2, **TRAINED}
 EXTRACTED = {"extract_voxels": 2, "summarise_voxels": 2, **SPLIT}
 SIMULATED = {"simulate_experiment": 1, "simulate_subj01": 1, "simulate_subj02": 1}
 EVERYTHING = {**SIMULATED, "encode_target": 2, **EXTRACTED}
@@ -63,10 +63,10 @@ EDITS = {
     "figures": ("report/figures.py", "alpha=0.13", "alpha=0.14", TABLE),
     "extraction": ("voxels/extract.py", "unravel_index(index,", "unravel_index(1 * index,", EXTRACTED),
     "limits": ("datasets/twin/limits.py", "\nimport", "\nADDED = 1\nimport", {"compute_limits": 2, **SCORED}),
-    "audit": ("evaluation/audit_data.py", "\nimport", "\nADDED = 1\nimport", SCORED),
+    "audit": ("evaluation/audit_data.py", "\nimport", "\nADDED = 1\nimport", {"audit_subject": 2, **TABLE}),
     "one target": (
         "targets/pixels.py", '"filter": "area"', '"filter": "box"',
-        {**ONE_DECODER, "encode_target": 1, "record_manifest": 1},
+        {**ONE_DECODER, "encode_target": 1},
     ),
     "contact sheet": ("generators/sheet.py", "\nimport", "\nADDED = 1\nimport", {"draw_sheet": 2, **TABLE}),
     "unused library": ("targets/open_clip.py", "\nfrom typing", "\nADDED = 1\nfrom typing", {}),
@@ -88,18 +88,18 @@ def test_an_edited_script_reruns_its_rule_and_what_follows(finished):
         assert finished.planned("all") == {"summarise_voxels": 2, **TABLE}
 
 
-EVALUATION = {"score_reconstruction": 2, **SCORED, "record_manifest": 1}
+EVALUATION = {"score_reconstruction": 2, **SCORED}
 SETTINGS = {
     "resamples": ({"evaluation": {"bootstrap": 101}}, EVALUATION),
-    "title": ({"report": {"title": "Another"}}, {**TABLE, "record_manifest": 1}),
+    "title": ({"report": {"title": "Another"}}, {**TABLE}),
     "penalties of one decoder": (
-        {"decoders": {"ridge_pixels": {"alphas": [1, 10]}}}, {**ONE_DECODER, "record_manifest": 1},
+        {"decoders": {"ridge_pixels": {"alphas": [1, 10]}}}, {**ONE_DECODER},
     ),
     "one seed less": (
         {"decoders": {"ridge_truth": {"seeds": [0]}}},
-        {"audit_subject": 2, "compare_decoders": 2, **TABLE, "record_manifest": 1},
+        {"audit_subject": 2, "compare_decoders": 2, **TABLE},
     ),
-    "normalisation": ({"voxels": {"normalisation": "train"}}, {**TRAINED, "record_manifest": 1}),
+    "normalisation": ({"voxels": {"normalisation": "train"}}, {**TRAINED}),
     "split": ({"split": {"seed": 1}}, SPLIT),
     "more voxels": ({"voxels": {"extract": ["nsdgeneral", "early"]}}, {**EXTRACTED}),
     "information": ({"dataset": {"bits": 5.0}}, EVERYTHING),
