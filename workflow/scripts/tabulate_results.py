@@ -10,7 +10,7 @@ from percept.report import table as wide
 log.to_file(snakemake.log[0])
 given, made = snakemake.input, snakemake.output
 settings = config.EvaluationConfig.model_validate(snakemake.params.evaluation)
-scores = table.concat([files.read_parquet(path) for path in [*given.scores, *given.noise_ceiling]])
+scores = wide.collect([*given.scores, *given.noise_ceiling])
 items = table.concat([files.read_parquet(path) for path in given.per_item], table.ITEM_SCHEMA)
 chosen = scores[scores["chosen"].fillna(True)]
 results = table.concat([scores, table.over_subjects(chosen, items, settings)])

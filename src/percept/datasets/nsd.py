@@ -6,7 +6,6 @@ from the released csv, never from its pickle.
 """
 
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -14,7 +13,6 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from percept.config import NativeTree, nearest
 from percept.datasets.nsd_keys import (
     ATLASES,
     EXPDESIGN,
@@ -57,9 +55,7 @@ __all__ = [
     "STIM_INFO",
     "TRIALS_PER_SESSION",
     "Design",
-    "betas_shape",
     "check_atlas",
-    "check_betas",
     "check_subject",
     "common_files",
     "files_needed",
@@ -73,7 +69,6 @@ __all__ = [
     "key_roi",
     "key_valid",
     "key_volume",
-    "members",
     "read_design",
     "read_label_table",
     "read_roi",
@@ -152,7 +147,7 @@ def read_roi(
 
     Returns
     -------
-    volume : (X, Y, Z) int16: -1 outside, 0 unlabelled, 1..N labels; membership is `members`, never `!= 0`
+    volume : (X, Y, Z) int16: -1 outside, 0 unlabelled, 1..N labels; members are `> 0` or `== id`, never `!= 0`
     labels : id -> name, ids above 0 only; a label may have no voxel in a subject
 
     Raises
@@ -173,59 +168,6 @@ def read_roi(
             f"no ROI. The two files are of different atlases; download them again. Named are: {labels}."
         )
     return volume, labels
-
-
-def members(volume: NDArray, labels: Mapping[int, str], label: str | None = None) -> NDArray[np.bool_]:
-    """Voxels of a label, or of any label, of an ROI volume: `== id` or `> 0`; bool, the shape of `volume`.
-
-    Raises
-    ------
-    PerceptError : the atlas has no label of this name
-    """
-    if label is None:
-        return volume > 0
-    wanted = [number for number, name in labels.items() if name == label and number > 0]
-    if not wanted:
-        raise PerceptError(
-            f"no ROI label is called {label!r} in this atlas, so it would select no voxel; correct "
-            f"`voxels.rois`{nearest(label, labels.values())}."
-        )
-    return np.isin(volume, wanted)
-
-
-def betas_shape(path: str | Path) -> tuple[int, ...]:
-    """Axes lengths (X, Y, Z, trial) of a file of betas, nii.gz or hdf5, from its header alone.
-
-    Raises
-    ------
-    PerceptError : the file is missing or damaged
-    """
-    path = existing(Path(path), "the betas of a session")
-    try:
-        if path.suffix != ".hdf5":
-            return tuple(map(int, nib.load(path).shape))
-        with h5py.File(path) as file:
-            return file["betas"].shape[::-1]  # MATLAB wrote (X, Y, Z, trial): h5py sees it reversed
-    except (*DAMAGED, KeyError) as error:
-        raise damaged(path, error) from error
-
-
-def check_betas(root: str | Path, subject: str, session: int, ds: NativeTree) -> Path:
-    """Path of one session's betas, known to exist with 750 trials in the subject's volume.
-
-    Raises
-    ------
-    PerceptError : the file is missing or damaged, has not 750 trials, or another shape than the brain mask
-    """
-    path = Path(root) / key_betas(subject, session, ds)
-    *shape, n_trials = betas_shape(existing(path, f"session {session} of {subject}"))
-    if n_trials != TRIALS_PER_SESSION:
-        raise PerceptError(
-            f"{path} (session {session} of {subject}) holds {n_trials} trials instead of "
-            f"{TRIALS_PER_SESSION}: its rows cannot be matched with the trial table. Download it again."
-        )
-    _require_shape(path, tuple(shape), subject_shape(root, subject, ds.space))
-    return path
 
 
 def read_stimuli(root: str | Path, stimuli: ArrayLike) -> NDArray[np.uint8]:

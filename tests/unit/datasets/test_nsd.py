@@ -99,21 +99,6 @@ def tree(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def betas():
-    return np.random.default_rng(3).integers(-32767, 32768, (*SHAPE, 750), dtype=np.int16)
-
-
-def write_betas(root, betas, ds, session=1):
-    path = root / nsd.key_betas(SUBJECT, session, ds)
-    if ds.format == "nii.gz":
-        write_volume(root, path.relative_to(root), betas)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(path, "w") as file:
-            file.create_dataset("betas", data=betas.T, chunks=(betas.shape[-1], 1, 1, 1))
-
-
 # keys
 
 
@@ -415,32 +400,6 @@ def test_labels_are_read_whatever_the_white_space(tree):
     assert labels == {1: "V1v", 2: "V1d", 12: "MST/TO2", 13: "ecc4+"}
 
 
-@pytest.mark.parametrize(
-    ("atlas", "label", "count"),
-    [
-        ("Kastner2015", None, 12 + 16),
-        ("Kastner2015", "V1v", 12),
-        ("Kastner2015", "MST/TO2", 16),
-        ("Kastner2015", "V1d", 0),
-        ("lh.Kastner2015", None, 12),
-    ],
-)
-def test_members_are_above_zero_never_different_from_zero(tree, atlas, label, count):
-    volume, labels = nsd.read_roi(tree, SUBJECT, atlas, SPACE)
-    inside = nsd.members(volume, labels, label)
-    assert (inside.shape, inside.dtype, inside.sum()) == (SHAPE, bool, count)
-    assert (volume != 0).sum() > 200  # the trap: -1 is most of the volume
-
-
-@pytest.mark.parametrize(
-    ("label", "hint"), [("V1V", "did you mean 'V1v'"), ("FFA-1", "there are: V1v, V1d, MST/TO2")]
-)
-def test_an_unknown_label_is_refused_with_those_that_exist(tree, label, hint):
-    volume, labels = nsd.read_roi(tree, SUBJECT, "Kastner2015", SPACE)
-    with pytest.raises(PerceptError, match=hint):
-        nsd.members(volume, labels, label)
-
-
 def write_roi(root, values, table="0 Unknown\n1 early\n"):
     write_volume(root, nsd.key_brainmask(SUBJECT, SPACE), np.ones(SHAPE, np.int16))
     write_volume(root, nsd.key_roi(SUBJECT, "streams", SPACE), values)
@@ -474,52 +433,6 @@ def test_a_truncated_volume_is_named(tmp_path, kept):
     (tmp_path / key).write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(PerceptError, match=r"brainmask.nii.gz is not readable .*download it again"):
         nsd.read_volume(tmp_path / key)
-
-
-# betas
-
-
-@pytest.mark.parametrize("fmt", ["nii.gz", "hdf5"])
-def test_betas_of_both_formats_are_known_to_fit_by_their_headers(tmp_path, betas, fmt):
-    ds = dataset(format=fmt)
-    write_volume(tmp_path, nsd.key_brainmask(SUBJECT, SPACE), np.ones(SHAPE, np.int16))
-    write_betas(tmp_path, betas, ds)
-    path = nsd.check_betas(tmp_path, SUBJECT, 1, ds)
-    assert path == tmp_path / nsd.key_betas(SUBJECT, 1, ds)
-    assert nsd.betas_shape(path) == (7, 8, 9, 750)
-
-
-@pytest.mark.parametrize("fmt", ["nii.gz", "hdf5"])
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda betas: betas[..., :749], "session 1 of subj05. holds 749 trials instead of 750"),
-        (lambda betas: betas.transpose(2, 1, 0, 3), r"shape \(9, 8, 7\), but .* brain mask has \(7, 8, 9\)"),
-        (lambda betas: betas[1:], r"shape \(6, 8, 9\)"),
-    ],
-)
-def test_betas_that_do_not_fit_are_refused(tmp_path, betas, fmt, change, message):
-    ds = dataset(format=fmt)
-    write_volume(tmp_path, nsd.key_brainmask(SUBJECT, SPACE), np.ones(SHAPE, np.int16))
-    write_betas(tmp_path, change(betas), ds)
-    with pytest.raises(PerceptError, match=message):
-        nsd.check_betas(tmp_path, SUBJECT, 1, ds)
-
-
-@pytest.mark.parametrize("fmt", ["nii.gz", "hdf5"])
-def test_a_missing_session_is_named(tmp_path, fmt):
-    with pytest.raises(PerceptError, match=rf"betas_session03.{fmt} is missing: session 3 of subj05"):
-        nsd.check_betas(tmp_path, SUBJECT, 3, dataset(format=fmt))
-
-
-@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\nrest is gone"])
-def test_a_damaged_hdf5_is_named(tmp_path, content):
-    ds = dataset(format="hdf5")
-    path = tmp_path / nsd.key_betas(SUBJECT, 1, ds)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    with pytest.raises(PerceptError, match=r"betas_session01\.hdf5 is not readable"):
-        nsd.betas_shape(path)
 
 
 # images
