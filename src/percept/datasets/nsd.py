@@ -147,7 +147,7 @@ def read_roi(
 
     Returns
     -------
-    volume : (X, Y, Z) int16: -1 outside, 0 unlabelled, 1..N labels; members are `> 0` or `== id`, never `!= 0`
+    volume : (X, Y, Z) int16: -1 outside, 0 unlabelled, 1..N; members are `> 0` or `== id`, never `!= 0`
     labels : id -> name, ids above 0 only; a label may have no voxel in a subject
 
     Raises
