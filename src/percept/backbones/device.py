@@ -1,6 +1,21 @@
-"""Where tensors are computed."""
+"""Where tensors are computed, and by how many threads."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from percept.files import PerceptError
+
+
+def use_threads(n: int) -> None:
+    """Compute with `n` threads of the processor from here on; call it before torch is first imported.
+
+    Torch takes every core it sees, so that jobs side by side on one machine slow each other down several
+    times over. Snakemake limits the threads of shell commands, but not those of scripts.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(n)
 
 
 def choose(device: str) -> str:
@@ -20,3 +35,41 @@ def choose(device: str) -> str:
             "`device: auto` to use the CPU, or run where `nvidia-smi` lists a GPU and torch is built for it."
         )
     return device
+
+
+@contextmanager
+def memory_for(what: str, remedy: str) -> Iterator[None]:
+    """Say which settings save memory where a GPU, or the machine, has too little of it.
+
+    Parameters
+    ----------
+    what : what is computed inside, as in "while ..."
+    remedy : the settings that need less memory
+
+    Raises
+    ------
+    PerceptError : the memory did not suffice
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = _full(error)
+        if full is None:
+            raise
+        where, tool = full
+        reason = str(error).rpartition("DefaultCPUAllocator: ")[2].partition(". ")[0]
+        raise PerceptError(
+            f"the memory of the {where} did not suffice while {what} ({reason or 'nothing more is known'}): "
+            f"{remedy}, and run the same command again; `{tool}` shows whether another process holds part "
+            "of the memory."
+        ) from error
+
+
+def _full(error: RuntimeError | MemoryError) -> tuple[str, str] | None:
+    """Whose memory an error says is full, and what shows how it is used; None for other errors."""
+    torch = sys.modules.get("torch")  # not imported for this: much that runs inside needs no torch
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return "GPU", "nvidia-smi"
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return "machine", "free -h"
+    return None

@@ -3,6 +3,7 @@ image.
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,24 @@ def summarise(output: NDArray) -> list[float]:
     return np.round(directions @ flat / max(np.linalg.norm(flat), 1e-12), DIGITS).tolist()
 
 
-def digest(tensors: dict[str, Any], n: int = 12) -> str:
+def digest(tensors: Mapping[str, Any], n: int = 12) -> str:
     """First `n` hex digits of the SHA-256 over names, types, shapes and bytes of arrays, in order of name."""
+    return _digest(((name, tensors[name]) for name in sorted(tensors)), n)
+
+
+def of_weights(network: Any, n: int = 12) -> str:  # noqa: ANN401 (torch.nn.Module)
+    """The digest of a network's weights in single precision, which are copied one tensor at a time."""
+    state = network.state_dict()
+    return _digest(((name, state[name].float().numpy(force=True)) for name in sorted(state)), n)
+
+
+def _digest(tensors: Iterable[tuple[str, Any]], n: int) -> str:
     running = hashlib.sha256()
-    for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+    for name, tensor in tensors:
+        array = np.ascontiguousarray(tensor)
         running.update(f"{name} {array.dtype} {array.shape}".encode())
         running.update(array.reshape(-1).view(np.uint8))
+        del array, tensor  # before the next one is copied
     return running.hexdigest()[:n]
 
 

@@ -1,84 +1,164 @@
-"""Image encoders of open_clip: any architecture; weights by released tag, by local file, or untrained.
+"""Image encoders of open_clip: those of the catalogue by name, any other by architecture and weights.
 
-Nothing here reaches for the network while features are computed, because compute nodes have none: weights
-are fetched beforehand by `fetch`, which is also a command, `python -m percept.backbones.image ViT-L-14
-openai`.
+Nothing here reaches for the network while features are computed, because compute nodes have none.
 """
 
 import argparse
-import difflib
 import logging
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.backbones import fingerprint
+from percept.backbones import fingerprint, outputs, released, store
+from percept.backbones.catalogue import named
 from percept.backbones.device import choose
-from percept.files import PerceptError, hash_text, sha256
+from percept.backbones.precision import dtype
+from percept.backbones.quiet import no_false_alarms
+from percept.backbones.towers import image_tower
+from percept.backbones.views import N_VIEWS, Augmentation, augmented
+from percept.files import PerceptError
 
 log = logging.getLogger(__name__)
-RANDOM = "random:"
-PREPROCESSING_THREADS = 4  # decoding and resizing release the interpreter lock
+AHEAD = 2  # batches under way beside the one that the caller has: one is computed, one prepared
+MOST_THREADS = 16  # of preprocessing: resizing releases the interpreter lock
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images become what a tower reads, as released with its weights.
+
+    `geometry` resizes and crops a PIL image on the CPU. Scaling to `mean` and `sd` (in [0, 1], by channel) is
+    left to the device of the network: the copy there is a quarter of the size.
+    """
+
+    geometry: Any  # PIL image -> PIL image of the tower's size
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+    def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One image (height, width, 3) at the size of the tower."""
+        from PIL import Image
+
+        return np.asarray(self.geometry(Image.fromarray(np.ascontiguousarray(image))))
+
+    def scale(self, images: Any) -> Any:  # noqa: ANN401 (tensors)
+        """Images uint8 (image, row, column, 3) as float32 (image, 3, row, column), on their device."""
+        import torch
+
+        mean, sd = (
+            torch.tensor(values, device=images.device)[:, None, None] for values in (self.mean, self.sd)
+        )
+        return (images.permute(0, 3, 1, 2).float() / 255 - mean) / sd
 
 
 @dataclass(frozen=True)
 class ImageEncoder:
     """A frozen image tower with its preprocessing.
 
-    `identity` says which architecture and weights it is; `encode` is the only thing that callers need.
+    `identity` says which architecture, weights and output it is; callers need only `encode` and `stream`.
     """
 
     identity: dict[str, Any]
-    tower: Any  # torch.nn.Module: (image, 3, size, size) -> (image, feature)
-    transform: Any  # PIL image -> (3, size, size), as released with the weights
+    tower: Any  # torch.nn.Module
+    preprocessing: Preprocessing
     device: str
+    output: outputs.Output = outputs.pooled
 
-    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Pooled features, (image, feature), of uint8 images (image, height, width, 3)."""
-        return next(self.stream([images]))
+    def encode(self, images: NDArray[np.uint8], augmentation: Augmentation = "none") -> NDArray[np.float32]:
+        """Features, (image, feature) or (image, token, feature), of uint8 images (image, row, column, 3)."""
+        return next(self.stream([images], augmentation))
 
-    def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Pooled features of each batch; the next batch is prepared while the network works on this one."""
-        with ThreadPoolExecutor(PREPROCESSING_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
-            waiting = None
-            for batch in batches:
-                following = ahead.submit(self._prepare, batch, pool)
-                if waiting is not None:
-                    yield self._forward(waiting.result())
-                waiting = following
-            if waiting is not None:
-                yield self._forward(waiting.result())
+    def stream(
+        self, batches: Iterable[NDArray[np.uint8]], augmentation: Augmentation = "none"
+    ) -> Iterator[NDArray[np.float32]]:
+        """Features of each batch; while the caller has one, the network works on the next.
+
+        With an augmentation they are the mean over the views of `percept.backbones.views.augmented`, each
+        encoded (and, for tokens, divided by its CLS token) by itself.
+
+        Raises
+        ------
+        PerceptError : no such augmentation
+        ValueError : not uint8 RGB images
+        """
+        n_views = N_VIEWS.get(augmentation, 1)
+        answers = self._answers(view for batch in batches for view in augmented(batch, augmentation))
+        for total in answers:
+            for answer in islice(answers, n_views - 1):
+                total += answer
+            yield total / n_views if n_views > 1 else total
 
     def fingerprint(self) -> dict[str, Any]:
         """Identity, digest of the weights in use, and the answer to the fixed image."""
-        weights = {name: value.numpy(force=True) for name, value in self.tower.state_dict().items()}
         answer = self.encode(fingerprint.probe_image())
         return {
             **self.identity,
-            "weights_sha256": fingerprint.digest(weights),
+            "weights_sha256": fingerprint.of_weights(self.tower),
             "probe": fingerprint.summarise(answer),
         }
 
-    def _prepare(self, images: NDArray[np.uint8], pool: ThreadPoolExecutor) -> Any:  # noqa: ANN401 (a tensor)
-        import torch
-        from PIL import Image
+    def _answers(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """The next batch is computed, and the one after it prepared, while the caller has an answer."""
+        with _workers() as (pool, preparing, computing):
+            waiting: deque[Future] = deque()
+            for batch in batches:
+                cropped = preparing.submit(self._prepare, batch, pool)
+                waiting.append(computing.submit(self._forward, cropped))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-        return torch.stack(list(pool.map(lambda image: self.transform(Image.fromarray(image)), images)))
+    def _prepare(self, images: NDArray[np.uint8], pool: ThreadPoolExecutor) -> NDArray[np.uint8]:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(
+                f"images to encode are uint8 RGB (image, row, column, 3), not {images.dtype} {images.shape}"
+            )
+        return np.stack(list(pool.map(self.preprocessing.crop, images)))
 
-    def _forward(self, prepared: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    def _forward(self, cropped: Future) -> NDArray[np.float32]:
         import torch
 
         with torch.inference_mode():
-            return self.tower(prepared.to(self.device)).float().cpu().numpy()
+            prepared = self.preprocessing.scale(torch.from_numpy(cropped.result()).to(self.device))
+            weights = next(self.tower.parameters())
+            return self.output(self.tower, prepared.to(weights.dtype)).float().cpu().numpy()
+
+
+def open_named(
+    name: str, output: str = "pooled", device: str = "auto", precision: str = "float32"
+) -> ImageEncoder:
+    """The image tower of a backbone of the catalogue.
+
+    Parameters
+    ----------
+    output : `pooled`, the image embedding (image, feature), not normalised; or `tokens`, (image, token,
+        feature), in the space that the network's generator reads (`percept.backbones.outputs`)
+    precision : float32, float16 or bfloat16, of the weights and the computation; features are float32
+
+    Raises
+    ------
+    PerceptError : not an image encoder, absent or damaged, no such output, precision or device
+    """
+    entry, device, kind = named(name, "image"), choose(device), dtype(precision)
+    read = _output(output, entry.settings["tokens"])
+    folder = store.require(name)
+    tower = image_tower(folder, entry)
+    identity = {**store.identity(name), "output": output, "precision": precision}
+    tower = tower.eval().requires_grad_(False).to(device, kind)
+    return ImageEncoder(identity, tower, _preprocessing(tower, {}), device, read)
 
 
 def load(architecture: str, weights: str, device: str = "auto") -> ImageEncoder:
-    """An image tower, in evaluation mode, without ever touching the network.
+    """Any image tower of open_clip, in evaluation mode, without ever touching the network.
 
     Parameters
     ----------
@@ -95,9 +175,9 @@ def load(architecture: str, weights: str, device: str = "auto") -> ImageEncoder:
     import torch
 
     device = choose(device)
-    tag = _released(architecture, weights)
-    seed = _seed(weights) if weights.startswith(RANDOM) else 0
-    with torch.random.fork_rng(devices=[]):
+    tag = released.released(architecture, weights)
+    seed = released.seed(weights) if weights.startswith(released.RANDOM) else 0
+    with torch.random.fork_rng(devices=[]), no_false_alarms():
         torch.manual_seed(seed)
         model = open_clip.create_model(
             architecture,
@@ -105,167 +185,48 @@ def load(architecture: str, weights: str, device: str = "auto") -> ImageEncoder:
             pretrained_text=False,
             force_quick_gelu=tag.get("quick_gelu", False),
         )
-    source = _read_weights(model, architecture, weights, tag)
+    source = released.read_weights(model, architecture, weights, tag)
     tower = model.visual.eval().requires_grad_(False).to(device)
     identity = {"library": "open_clip", "architecture": _portable(architecture), **source}
-    return ImageEncoder(identity, tower, _transform(tower, tag), device)
+    return ImageEncoder(identity, tower, _preprocessing(tower, tag), device)
 
 
-def fetch(architecture: str, tag: str) -> Path:
-    """Download released weights into the cache (once) and return their path.
+def _output(name: str, tokens: str) -> outputs.Output:
+    if name not in ("pooled", "tokens"):
+        raise PerceptError(
+            f"an image encoder has no output {name!r}: set `output` to pooled (one vector per image) or "
+            "tokens (one per patch)."
+        )
+    return outputs.pooled if name == "pooled" else outputs.TOKENS[tokens]
 
-    Raises
-    ------
-    PerceptError : unknown architecture or tag, or no connection
-    """
-    from open_clip.pretrained import download_pretrained
 
-    released = _released(architecture, tag)
-    if not released:
-        raise PerceptError(f"{tag!r} is no released tag of {architecture}: there is nothing to fetch.")
-    if (path := _cached(released)) is not None:
-        return path
+def _preprocessing(tower: Any, tag: dict[str, Any]) -> Preprocessing:  # noqa: ANN401
+    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+    from torchvision.transforms import Compose
+
+    settings = merge_preprocess_dict({**tower.preprocess_cfg}, tag)
+    settings["size"] = tower.preprocess_cfg["size"]
+    *geometry, _to_tensor, normalise = image_transform_v2(
+        PreprocessCfg(**settings), is_train=False
+    ).transforms
+    return Preprocessing(Compose(geometry), tuple(normalise.mean), tuple(normalise.std))
+
+
+@contextmanager
+def _workers() -> Iterator[tuple[ThreadPoolExecutor, ...]]:
+    """Threads that crop, one that gathers, one that computes; in the end, what still waits is dropped."""
+    n_threads = min(MOST_THREADS, max(2, len(os.sched_getaffinity(0))))
+    workers = ThreadPoolExecutor(n_threads), ThreadPoolExecutor(1), ThreadPoolExecutor(1)
     try:
-        return Path(download_pretrained(released))
-    except (OSError, RuntimeError) as error:
-        raise PerceptError(_absent(architecture, tag, f"downloading failed ({error})")) from error
-
-
-def _seed(weights: str) -> int:
-    seed = weights.removeprefix(RANDOM)
-    if not seed.isdecimal():
-        raise PerceptError(
-            f"untrained weights are written `random:<seed>`, such as `random:0`; given: {weights!r}."
-        )
-    return int(seed)
-
-
-def _released(architecture: str, weights: str) -> dict[str, Any]:
-    """What open_clip knows about a tag; empty for local files and untrained weights."""
-    import open_clip
-
-    if architecture.startswith("local-dir:"):
-        if not Path(architecture.removeprefix("local-dir:"), "open_clip_config.json").is_file():
-            raise PerceptError(
-                f"the architecture {architecture!r} names no folder with an open_clip_config.json."
-            )
-    elif (name := architecture.replace("/", "-")) not in (known := open_clip.list_models()):
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-        raise PerceptError(
-            f"open_clip {open_clip.__version__} has no architecture {architecture!r}; the nearest are "
-            f"{', '.join(close) or 'none'}: `open_clip.list_models()` lists all {len(known)}."
-        )
-    if weights.startswith(RANDOM) or _is_path(weights):
-        return {}
-    tags = open_clip.list_pretrained_tags_by_model(architecture.replace("/", "-"))
-    found = open_clip.get_pretrained_cfg(architecture.replace("/", "-"), weights)
-    if not found:
-        raise PerceptError(
-            f"open_clip {open_clip.__version__} has no weights {weights!r} for {architecture}; it has "
-            f"{', '.join(tags) or 'none'}. A local file is given by its path (.safetensors), untrained "
-            "weights as `random:<seed>`."
-        )
-    return found
-
-
-def _is_path(weights: str) -> bool:
-    return "/" in weights or Path(weights).suffix in {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl"}
-
-
-def _read_weights(
-    model: Any,  # noqa: ANN401
-    architecture: str,
-    weights: str,
-    tag: dict[str, Any],
-) -> dict[str, str]:
-    """Fill the model and say where its weights come from."""
-    import open_clip
-
-    if weights.startswith(RANDOM):
-        log.warning(
-            "%s is used with random weights (%s): its features were never trained", architecture, weights
-        )
-        return {"weights": weights, "trained": "no"}
-    if not tag:
-        _load_file(model.visual, Path(weights), architecture)
-        return {"weights": Path(weights).name, "revision": sha256(weights)[:12]}
-    path = _cached(tag)
-    if path is None:
-        raise PerceptError(_absent(architecture, weights, "they are not in the cache"))
-    open_clip.load_checkpoint(model, str(path), weights_only=True)  # refuses pickled code
-    return {"weights": weights, "revision": _revision(tag, path)}
-
-
-def _load_file(tower: Any, path: Path, architecture: str) -> None:  # noqa: ANN401
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.suffix != ".safetensors":
-        raise PerceptError(
-            f"the weights {path} are not a .safetensors file: other formats can run code while they are "
-            "read. Convert them once (safetensors.torch.save_file of the state dict) and name the new file."
-        )
-    if not path.is_file():
-        raise PerceptError(
-            f"the weights {path} for {architecture} do not exist: check the path in the config."
-        )
-    try:
-        state = load_file(path)
-        visual = {
-            key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")
-        }
-        tower.load_state_dict(visual or state)
-    except (SafetensorError, RuntimeError) as error:
-        raise PerceptError(
-            f"the weights {path} do not fit the image tower of {architecture}: {str(error)[:400]}. Name the "
-            "architecture they were trained with, or fetch the file again if it is damaged."
-        ) from error
-
-
-def _cached(tag: dict[str, Any]) -> Path | None:
-    """Where the weights of a tag lie on this machine, without asking the network."""
-    from huggingface_hub import try_to_load_from_cache
-    from open_clip.constants import HF_WEIGHTS_NAME
-    from open_clip.pretrained import _get_safe_alternatives
-
-    if tag.get("hf_hub"):
-        repository, _, name = tag["hf_hub"].rpartition("/")
-        for file in (*_get_safe_alternatives(name or HF_WEIGHTS_NAME), name or HF_WEIGHTS_NAME):
-            if isinstance(found := try_to_load_from_cache(repository, file), str):
-                return Path(found)
-        return None
-    path = Path(
-        "~/.cache/clip", Path(tag.get("url", "")).name
-    ).expanduser()  # open_clip's place for plain URLs
-    return path if path.is_file() else None
-
-
-def _revision(tag: dict[str, Any], path: Path) -> str:
-    """Commit of the hub's snapshot that holds the file, or a hash of the URL it came from."""
-    return path.parent.name[:12] if tag.get("hf_hub") else hash_text(tag.get("url", ""))
-
-
-def _absent(architecture: str, tag: str, why: str) -> str:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return (
-        f"the weights {tag!r} of {architecture} are absent: {why}. Jobs never download weights, because "
-        f"compute nodes have no network; run `python -m percept.backbones.image {architecture} {tag}` once "
-        f"where there is one. It fills {HF_HUB_CACHE} (moved by HF_HOME), which every node must see."
-    )
+        yield workers
+    finally:
+        for worker in reversed(workers):
+            worker.shutdown(cancel_futures=True)
 
 
 def _portable(architecture: str) -> str:
     """The architecture without the folder of one machine."""
     return architecture.removeprefix("local-dir:").rstrip("/").rpartition("/")[2]
-
-
-def _transform(tower: Any, tag: dict[str, Any]) -> Any:  # noqa: ANN401
-    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
-
-    settings = merge_preprocess_dict({**tower.preprocess_cfg}, tag)
-    settings["size"] = tower.preprocess_cfg["size"]
-    return image_transform_v2(PreprocessCfg(**settings), is_train=False)
 
 
 def main() -> None:
@@ -275,7 +236,7 @@ def main() -> None:
     parser.add_argument("tag", help="released weights, such as openai")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    log.info("%s", fetch(chosen.architecture, chosen.tag))
+    log.info("%s", released.fetch(chosen.architecture, chosen.tag))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """What must, and what must not, tell two backbones apart."""
 
+import weakref
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +51,38 @@ def test_the_digest_sees_every_change_of_the_weights(changed):
 
 def test_the_digest_does_not_depend_on_the_order_of_the_tensors():
     assert fingerprint.digest(dict(reversed(ARRAYS.items()))) == fingerprint.digest(ARRAYS)
+
+
+def test_weights_have_the_digest_of_all_of_them_in_single_precision():
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5)).half()
+    whole = {name: value.float().numpy() for name, value in network.state_dict().items()}
+    assert fingerprint.of_weights(network) == fingerprint.digest(whole)
+
+
+def test_one_tensor_is_copied_at_a_time():
+    alive, most = weakref.WeakSet(), []
+
+    class Copy(np.ndarray):
+        """An array that can be counted."""
+
+    class Weights:
+        def float(self):
+            return self
+
+        def numpy(self, *, force):
+            made = np.ones(3, np.float32).view(Copy)
+            alive.add(Reference(made))
+            most.append(len(alive))
+            return made
+
+    class Reference:
+        def __init__(self, array):
+            array.kept = self  # lives as long as the array
+
+    network = SimpleNamespace(state_dict=lambda: {f"{k}": Weights() for k in range(6)})
+    fingerprint.of_weights(network)
+    assert most == [1] * 6
 
 
 OURS = {"kind": "open_clip", "backbone": {"weights": "openai", "probe": [0.1, 0.2]}}

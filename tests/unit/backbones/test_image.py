@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from percept.backbones import image
+from percept.backbones import image, released
 from percept.backbones.device import choose
 from percept.files import PerceptError
 
@@ -135,28 +135,28 @@ def cache(tmp_path, monkeypatch):
 def test_absent_weights_say_which_command_fetches_them_and_where(cache):
     command = r"run `python -m percept.backbones.image ViT-B-32 laion2b_s34b_b79k`"
     with pytest.raises(PerceptError, match=command) as caught:
-        image._read_weights(
-            None, "ViT-B-32", "laion2b_s34b_b79k", image._released("ViT-B-32", "laion2b_s34b_b79k")
+        released.read_weights(
+            None, "ViT-B-32", "laion2b_s34b_b79k", released.released("ViT-B-32", "laion2b_s34b_b79k")
         )
     assert str(cache) in str(caught.value)
 
 
 def test_weights_in_the_cache_are_found_without_the_network(cache):
-    released = image._released("ViT-B-32", "laion2b_s34b_b79k")
-    repository = cache / ("models--" + released["hf_hub"].rstrip("/").replace("/", "--"))
+    known = released.released("ViT-B-32", "laion2b_s34b_b79k")
+    repository = cache / ("models--" + known["hf_hub"].rstrip("/").replace("/", "--"))
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0123456789abcdef")
     snapshot = repository / "snapshots" / "0123456789abcdef"
     snapshot.mkdir(parents=True)
     (snapshot / "open_clip_model.safetensors").touch()
-    assert image._cached(released) == snapshot / "open_clip_model.safetensors"
-    assert image._revision(released, image._cached(released)) == "0123456789ab"
-    assert image.fetch("ViT-B-32", "laion2b_s34b_b79k") == snapshot / "open_clip_model.safetensors"
+    assert released.cached(known) == snapshot / "open_clip_model.safetensors"
+    assert released.revision(known, released.cached(known)) == "0123456789ab"
+    assert released.fetch("ViT-B-32", "laion2b_s34b_b79k") == snapshot / "open_clip_model.safetensors"
 
 
 def test_untrained_weights_cannot_be_fetched():
     with pytest.raises(PerceptError, match="nothing to fetch"):
-        image.fetch("ViT-B-32", "random:0")
+        released.fetch("ViT-B-32", "random:0")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
