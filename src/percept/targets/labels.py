@@ -1,25 +1,31 @@
 """One category per stimulus, as a one-hot vector: ridge on it is a linear classifier."""
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.config import TargetConfig
 from percept.files import PerceptError
 from percept.targets.encode import Source, capability
+from percept.targets.settings import DirectConfig
 
 
-class LabelsConfig(TargetConfig):
+class LabelsConfig(DirectConfig):
     """Category of each stimulus, one-hot over the categories in alphabetical order."""
+
+    reads: ClassVar[tuple[str, ...]] = ("labels",)
 
     kind: Literal["labels"] = "labels"
 
-    def blocks(self, source: Source, stimuli: NDArray[np.int32]) -> Iterator[NDArray[np.float32]]:
+    def blocks(
+        self, source: Source, stimuli: NDArray[np.int32], batches: Sequence[NDArray[np.int32]]
+    ) -> Iterator[NDArray[np.float32]]:
         """One-hot vectors (stimulus, category)."""
-        labels = capability(source, "labels", self.kind)(stimuli)
-        yield one_hot(labels, _categories(labels))
+        labels = capability(source, "labels", self.kind)
+        categories = _categories(labels(stimuli))
+        for batch in batches:
+            yield one_hot(labels(batch), categories)
 
     def fingerprint(self, source: Source, stimuli: NDArray[np.int32]) -> dict[str, Any]:
         """The categories, in the order of the columns."""

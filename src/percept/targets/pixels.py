@@ -1,30 +1,32 @@
 """The image itself at low resolution: what a linear reconstruction predicts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from percept.config import TargetConfig
-from percept.targets.encode import Source, batches, capability
+from percept.targets.encode import Source, ahead, capability
+from percept.targets.settings import DirectConfig
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow's mode L
 
 
-class PixelsConfig(TargetConfig):
+class PixelsConfig(DirectConfig):
     """Pixel intensities of the image, averaged over the area of each low-resolution pixel."""
 
     kind: Literal["pixels"] = "pixels"
     size: PositiveInt = Field(16, description="Side of the low-resolution image, in pixels.")
     colour: Literal["rgb", "grey"] = Field("rgb", description="Three channels, or their luma (BT.601).")
 
-    def blocks(self, source: Source, stimuli: NDArray[np.int32]) -> Iterator[NDArray[np.float32]]:
+    def blocks(
+        self, source: Source, stimuli: NDArray[np.int32], batches: Sequence[NDArray[np.int32]]
+    ) -> Iterator[NDArray[np.float32]]:
         """Intensities in 0..1, (stimulus, size, size, 3), or (stimulus, size, size) in grey."""
         images = capability(source, "images", self.kind)
-        for batch in batches(stimuli):
-            low = area_resize(images(batch), self.size)
+        for found in ahead(map(images, batches)):
+            low = area_resize(found, self.size)
             yield low if self.colour == "rgb" else low @ LUMA
 
     def fingerprint(self, source: Source, stimuli: NDArray[np.int32]) -> dict[str, Any]:

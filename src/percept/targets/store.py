@@ -1,33 +1,44 @@
-"""Features by stimulus in one file: written whole, read by id and by column, never mistaken for others."""
+"""Cached features by stimulus: read by id and by column, from any precision, never mistaken for others."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from percept.backbones.fingerprint import differences
-from percept.files import PerceptError, atomic, open_hdf5
-
-ALL = slice(None)
+from percept.files import PerceptError, read_json, sha256
+from percept.sections import Precision
+from percept.targets import cache
+from percept.targets.shards import ALL, FOLDER, Identity, Shard, damaged
 
 
 class Features:
-    """An open features file: (stimulus, feature), flattened, of which any rows and columns can be read."""
+    """The features behind an index: (stimulus, feature), flattened, of which any part can be read.
 
-    def __init__(self, file: h5py.File) -> None:
-        data = file["features"]
-        self.stimuli: NDArray[np.int32] = file["stimulus"][:]
-        self.target = str(file.attrs.get("target", ""))
-        self.fingerprint: dict[str, Any] = json.loads(file.attrs["fingerprint"])
-        self.shape: tuple[int, ...] = data.shape[1:]
+    Files are mapped, so opening costs little and reading only what is asked for.
+
+    Raises
+    ------
+    PerceptError : a file is absent, damaged, or not the one that the index describes
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        index = read_json(self.path)
+        try:
+            self.target = str(index["target"])
+            self.fingerprint: dict[str, Any] = index["fingerprint"]
+            self.precision: Precision = index["precision"]
+            self.shape: tuple[int, ...] = tuple(index["shape"])
+            self.shards = [_shard(self.path, entry, index) for entry in index["shards"]]
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path, f"it is no index of features ({error!r})") from error
         self.n_dims = int(np.prod(self.shape))
-        self.path = Path(file.filename)
-        self._values = _flat_view(data)
+        self.stimuli: NDArray[np.int32] = np.concatenate([shard.stimuli for shard in self.shards])
+        self._first_rows = np.cumsum([0, *(len(shard.stimuli) for shard in self.shards)])
 
     def read(self, stimuli: Sequence[int] | NDArray, columns: slice = ALL) -> NDArray[np.float32]:
         """Features (stimulus, feature) in the order asked, duplicates allowed; `columns` of the flat feature.
@@ -36,9 +47,16 @@ class Features:
 
         Raises
         ------
-        PerceptError : a stimulus has no features in this file
+        PerceptError : a stimulus has no features here
         """
-        return np.array(self._values[self._rows(np.asarray(stimuli)), columns])
+        rows = self._rows(np.asarray(stimuli))
+        out = np.empty((len(rows), len(range(*columns.indices(self.n_dims)))), dtype=np.float32)
+        number = np.searchsorted(self._first_rows, rows, side="right") - 1  # of the shard of each row
+        for each in np.unique(number):
+            where = np.flatnonzero(number == each)
+            where = where[np.argsort(rows[where], kind="stable")]  # forward through the file
+            self.shards[each].read_into(out, where, rows[where] - self._first_rows[each], columns)
+        return out
 
     def _rows(self, stimuli: NDArray) -> NDArray[np.intp]:
         rows = np.searchsorted(self.stimuli, stimuli)
@@ -54,19 +72,31 @@ class Features:
         return rows
 
 
+def _shard(path: Path, entry: dict[str, Any], index: dict[str, Any]) -> Shard:
+    """A file of the index, which has to be the one that it describes."""
+    file = path.parent / entry["file"]
+    if not file.is_file():
+        raise damaged(file, "it is absent, although the index names it")
+    shard = Shard(file)
+    check(shard.identity.fingerprint, index["fingerprint"], file)
+    found = (len(shard.stimuli), list(shard.layout.shape), shard.identity.precision)
+    if found != (expected := (entry["rows"], index["shape"], index["precision"])):
+        raise damaged(file, f"it holds {found} (rows, shape, precision), the index says {expected}")
+    return shard
+
+
 @contextmanager
 def open_features(path: str | Path, fingerprint: dict[str, Any] | None = None) -> Iterator[Features]:
-    """Open a features file for reading by rows and columns.
+    """Open the features behind an index for reading by rows and columns.
 
     Raises
     ------
-    PerceptError : the file is damaged, or its fingerprint is not the expected one
+    PerceptError : a file is absent or damaged, or the fingerprint is not the expected one
     """
-    with open_hdf5(path) as file:
-        features = Features(file)
-        if fingerprint is not None:
-            check(features.fingerprint, fingerprint, path)
-        yield features
+    features = Features(path)
+    if fingerprint is not None:
+        check(features.fingerprint, fingerprint, path)
+    yield features
 
 
 def read(
@@ -82,6 +112,22 @@ def read(
         return features.read(stimuli).reshape(-1, *features.shape)
 
 
+def verify(path: str | Path) -> None:
+    """Compare the content of every file with its digest in the index; reads all of it.
+
+    Raises
+    ------
+    PerceptError : names the files that differ
+    """
+    path = Path(path)
+    entries = read_json(path)["shards"]
+    wrong = [one["file"] for one in entries if sha256(path.parent / one["file"]) != one["sha256"]]
+    if wrong:
+        raise damaged(
+            path.parent / wrong[0], f"its content is not what was written (and {len(wrong) - 1} more)"
+        )
+
+
 def check(stored: dict[str, Any], expected: dict[str, Any], path: str | Path) -> None:
     """Refuse features that come from another backbone or other settings than expected.
 
@@ -95,8 +141,8 @@ def check(stored: dict[str, Any], expected: dict[str, Any], path: str | Path) ->
         )
         raise PerceptError(
             f"{path} holds features with a foreign fingerprint ({pairs}): mixing features of two backbones "
-            "gives wrong scores without any error. Delete the file to compute them anew, or restore the "
-            "settings of the target."
+            "gives wrong scores without any error. Delete the `index.json` of the target to compute them "
+            "anew, or restore the settings of the target."
         )
 
 
@@ -106,11 +152,13 @@ def write(
     stimulus: Sequence[int] | NDArray,
     fingerprint: dict[str, Any],
     target: str = "",
+    precision: Precision = "float32",
 ) -> None:
-    """Write features atomically, a block at a time when they come as an iterable.
+    """Write features that are at hand, a block at a time when they come as an iterable; nothing is reused.
 
     Parameters
     ----------
+    path : the index; the files go into a folder beside it
     features : (stimulus, ...) array, or blocks of it in order
     stimulus : (stimulus,) ids, ascending and distinct
 
@@ -119,54 +167,48 @@ def write(
     PerceptError : a feature is not finite
     ValueError : ids not ascending, or not one row per id
     """
-    stimulus = np.asarray(stimulus, dtype=np.int32)
-    if np.any(np.diff(stimulus) <= 0):
+    path, stimulus = Path(path), np.asarray(stimulus, dtype=np.int32)
+    if not len(stimulus) or np.any(np.diff(stimulus) <= 0):
         raise ValueError(
-            "the ids of the stimuli must be ascending and distinct: readers search them by bisection"
+            "the ids of the stimuli must be ascending and distinct, because readers search them by "
+            "bisection, and there has to be one"
         )
+    _clear(path)
     blocks = iter([features] if isinstance(features, np.ndarray) else features)
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        file["stimulus"] = stimulus
-        file.attrs["fingerprint"] = json.dumps(fingerprint, sort_keys=True)
-        file.attrs["target"] = target
-        _fill(file, blocks, stimulus)
+    identity = Identity(target, fingerprint, precision)
+    work = cache.Work(identity, stimulus, lambda batches: _cut(blocks, list(map(len, batches))), _undigested)
+    try:
+        cache.fill(path, work)
+    except BaseException:
+        _clear(path)
+        raise
 
 
-def _flat_view(data: h5py.Dataset) -> NDArray[np.float32]:
-    """The values of a dataset as (row, everything else), mapped from the file where its layout allows.
-
-    HDF5 cannot select a range of flattened columns; the map can, and our own files are contiguous.
-    """
-    shape = (data.shape[0], int(np.prod(data.shape[1:])))
-    offset = data.id.get_offset()
-    if offset is None:  # chunked or compressed by someone else
-        return data[:].reshape(shape)
-    return np.memmap(data.file.filename, data.dtype, mode="r", offset=offset, shape=shape)
+def _clear(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if (folder := path.parent / FOLDER).is_dir():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
 
 
-def _fill(file: h5py.File, blocks: Iterator[NDArray], stimulus: NDArray[np.int32]) -> None:
-    n_rows, done = len(stimulus), 0
-    for block in blocks:
-        block = np.asarray(block, dtype=np.float32)
-        if "features" not in file:
-            file.create_dataset("features", (n_rows, *block.shape[1:]), np.float32)
-        if done + len(block) > n_rows:
-            raise ValueError(f"more rows of features than the {n_rows} stimuli they belong to")
-        _require_finite(block, stimulus[done:], file.attrs["target"])
-        file["features"][done : done + len(block)] = block
-        done += len(block)
-    if done != n_rows:
-        raise ValueError(f"{done} rows of features for {n_rows} stimuli")
+def _undigested(stimuli: NDArray) -> NDArray[np.uint64]:
+    return np.zeros(len(stimuli), np.uint64)
 
 
-def _require_finite(block: NDArray[np.float32], stimulus: NDArray[np.int32], target: str) -> None:
-    bad = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
-    if bad.any():
-        raise PerceptError(
-            f"the features of stimulus {stimulus[: len(block)][bad][0]} (and {bad.sum() - 1} more of its "
-            f"batch) of target {target!r} are not finite, so nothing can be trained on them: its image is "
-            "damaged, or the backbone overflows in half precision."
-        )
+def _cut(blocks: Iterator[NDArray], sizes: Sequence[int]) -> Iterator[NDArray]:
+    """The same rows in pieces of the given sizes."""
+    done, total, held = 0, sum(sizes), []
+    for size in sizes:
+        while sum(map(len, held)) < size:
+            if (block := next(blocks, None)) is None:
+                raise ValueError(f"{done + sum(map(len, held))} rows of features for {total} stimuli")
+            held.append(np.asarray(block, dtype=np.float32))
+        whole = np.concatenate(held) if len(held) > 1 else held[0]
+        yield whole[:size]
+        done, held = done + size, [whole[size:]]
+    if any(map(len, held)) or next(blocks, None) is not None:
+        raise ValueError(f"more rows of features than the {total} stimuli they belong to")
 
 
 def _entry(fingerprint: dict[str, Any], key: str) -> Any:  # noqa: ANN401 (whatever json can hold)

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
@@ -39,8 +40,10 @@ class LabelsOnly:
         return ["only"] * len(stimuli)
 
 
-def test_the_four_kinds_are_registered():
-    assert kinds("percept.targets", TargetConfig).keys() >= {"labels", "open_clip", "pixels", "truth"}
+def test_the_kinds_are_registered():
+    direct = {"labels", "pixels", "truth"}
+    networks = {"clip_image", "clip_text", "open_clip", "vae_latent"}
+    assert kinds("percept.targets", TargetConfig).keys() == direct | networks
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_every_target_gives_a_row_per_stimulus_in_the_order_asked(cfg):
     "cfg", [PixelsConfig(size=3), LabelsConfig(), TruthConfig()], ids=lambda cfg: cfg.kind
 )
 def test_the_file_holds_what_the_target_computes_for_distinct_ascending_ids(cfg, tmp_path):
-    path = tmp_path / "features.h5"
+    path = tmp_path / "index.json"
     encode.encode_to(path, "named", cfg, Everything(), [7, 0, 3, 2, 7])
     expected, fingerprint = encode.encode(cfg, Everything(), [0, 2, 3, 7])
     np.testing.assert_array_equal(store.read(path, [0, 2, 3, 7], fingerprint), expected)
@@ -94,21 +97,28 @@ def test_a_single_category_is_refused():
 )  # fmt: skip
 def test_a_source_that_lacks_what_a_target_reads_is_named(cfg, method):
     with pytest.raises(PerceptError, match=rf"`{cfg.kind}` reads the {method} .*\(it has: labels\)"):
-        list(cfg.blocks(LabelsOnly(), np.arange(2)))
+        encode.encode(cfg, LabelsOnly(), [0, 1])
 
 
 @pytest.fixture
 def twin(tmp_path):
-    features = Everything.generating
-    store.write(tmp_path / "truth" / "features.h5", features, np.arange(200), {"kind": "twin"})
+    (tmp_path / "truth").mkdir()
+    with h5py.File(tmp_path / "truth" / "features.h5", "w") as file:
+        file["features"], file["stimulus"] = Everything.generating[::2], np.arange(0, 200, 2)
     return tmp_path
 
 
 def test_the_truth_of_a_twin_is_read_from_its_folder(twin):
     source = encode.source(TwinDataset(kind="twin", root=str(twin)))
-    features, fingerprint = encode.encode(TruthConfig(), source, [5, 1])
-    np.testing.assert_array_equal(features, Everything.generating[[5, 1]])
+    features, fingerprint = encode.encode(TruthConfig(), source, [6, 2])
+    np.testing.assert_array_equal(features, Everything.generating[[6, 2]])
     assert fingerprint["kind"] == "truth" and len(fingerprint["features_sha256"]) == 12
+
+
+@pytest.mark.parametrize("stimulus", [5, 200, -2])
+def test_a_stimulus_of_another_simulation_has_no_truth(twin, stimulus):
+    with pytest.raises(PerceptError, match=f"knows nothing about stimulus {stimulus}, "):
+        encode.NativeSource(twin, simulated=True).truth([6, stimulus])
 
 
 def test_measured_data_have_no_truth(twin):
@@ -135,3 +145,19 @@ def test_an_open_clip_target_is_its_image_tower_whatever_the_batch(tmp_path, bat
     expected = load(cfg.architecture, cfg.weights, "cpu").encode(Everything.pictures[[4, 9, 1, 0]])
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
     assert fingerprint["backbone"]["weights"] == "random:0"
+
+
+def test_too_little_memory_on_a_gpu_is_told_with_the_settings_that_need_less(tmp_path):
+    import torch
+
+    class Large(PixelsConfig):
+        kind: str = "too large for the registry"
+
+        def blocks(self, source, stimuli, batches):
+            yield from super().blocks(source, stimuli, batches[:1])
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    message = r"encoding the target 'clip' \(CUDA out of memory\).*`batch_size`.*`computation`.*`device`"
+    with pytest.raises(PerceptError, match=message):
+        encode.encode_to(tmp_path / "index.json", "clip", Large(), Everything(), np.arange(130))
+    assert not (tmp_path / "index.json").exists()
