@@ -1,6 +1,7 @@
 """Train a decoder on each fold of a split and write its predictions, weights and history."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,8 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from percept.decoders import weights
-from percept.decoders.predictions import FIELDS, Predictions, read_predictions, write_predictions
-from percept.decoders.task import Block, Targets, Task, Trainable
+from percept.decoders.predictions import (
+    FIELDS,
+    SAMPLED,
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
+from percept.decoders.task import FITTED, Block, Targets, Task, Trainable
 from percept.decoders.units import Unit, average, grouping, units
 from percept.files import PerceptError, atomic, write_parquet
 
@@ -46,6 +53,22 @@ class Job:
     train_repeats: Literal["average", "single"] = "average"
     seed: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)  # decoder, subject, target
+    extra: Mapping[str, Targets] = field(default_factory=dict)  # further targets that the decoder reads
+    voxels: pd.DataFrame | None = None  # table of the voxels, a row per column of the responses
+    code: str = ""  # hash of the code that trains
+    fitted: bool = False  # whether training images are predicted too, by the model that was trained on them
+    initial: str | Path | None = None  # weights of the decoder that this one begins with
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the decoder, the subject and the seed, those that are known."""
+        known = [self.attributes[key] for key in ("decoder", "subject") if key in self.attributes]
+        return ", ".join([*filter(None, [" of ".join(known)]), f"seed {self.seed}"])
+
+    @property
+    def work(self) -> Path:
+        """Folder of what lets an interrupted training go on; no declared output, so Snakemake leaves it."""
+        return self.folder / "work"
 
 
 def train_and_predict(
@@ -57,6 +80,8 @@ def train_and_predict(
     job: Job,
 ) -> None:
     """Train a decoder on each fold and write predictions.h5, weights.safetensors and history.parquet.
+
+    What an interrupted training left in `job.work` is continued by decoders that can, and removed at the end.
 
     Parameters
     ----------
@@ -71,14 +96,15 @@ def train_and_predict(
     ------
     PerceptError : a fold without training or test rows, or responses that are not finite
     """
-    plans = [_plan(trials, rows, job, number if len(folds) > 1 else -1) for number, rows in enumerate(folds)]
+    numbers = range(len(folds)) if len(folds) > 1 else [-1]
+    plans = [_plan(trials, rows, cfg, job, number) for number, rows in zip(numbers, folds, strict=True)]
     _require_finite(X, trials, job)
     shapes = {
         _prefix(plan.fold) + name: shape
         for plan in plans
-        for name, shape in cfg.tensors(X.shape[1], targets.n_dims).items()
+        for name, shape in _announced(cfg, X.shape[1], targets.shape, job.voxels).items()
     }
-    history = []
+    history, records = [], []
     with ExitStack() as stack:
         path = stack.enter_context(atomic(job.folder / "predictions.h5"))
         tensors = stack.enter_context(
@@ -88,15 +114,19 @@ def train_and_predict(
         file.attrs.update({**job.attributes, "seed": job.seed})
         if hasattr(targets, "fingerprint"):
             file.attrs["fingerprint"] = json.dumps(targets.fingerprint, sort_keys=True)
-        _create(file, plans, targets.n_dims)
+        _create(file, plans, targets.n_dims, cfg.samples)
         offsets = dict.fromkeys(file_groups(plans), 0)
         for plan in plans:
-            for block in cfg.train(plan.task(X, trials, targets), job.seed):
+            for block in cfg.train(plan.task(X, trials, targets, job), job.seed):
                 _write_block(file, tensors, plan, block, offsets)
                 history += [record | {"fold": plan.fold} for record in block.history]
+                records += [block.record | {"fold": plan.fold}] if block.record else []
             for name, frame in plan.frames.items():
                 offsets[name] += len(frame)
-    write_parquet(pd.DataFrame(history), job.folder / "history.parquet")
+    frame = pd.DataFrame(history)
+    frame.attrs["training"] = records  # kept in the file's metadata, and there again when it is read
+    write_parquet(frame, job.folder / "history.parquet")
+    shutil.rmtree(job.work, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -113,8 +143,9 @@ class _Plan:
     frames: dict[str, pd.DataFrame]
     fit: tuple[pd.DataFrame, NDArray[np.intp]]
 
-    def task(self, X: NDArray[np.float32], trials: pd.DataFrame, targets: Targets) -> Task:
+    def task(self, X: NDArray[np.float32], trials: pd.DataFrame, targets: Targets, job: Job) -> Task:
         frame, code = self.fit
+        evaluated = {name: frame for name, frame in self.frames.items() if name != "train"}
         return Task(
             X=average(X, self.rows["train"], code, len(frame)),
             stimulus=frame["stimulus"].to_numpy(),
@@ -122,9 +153,16 @@ class _Plan:
             targets=targets,
             evaluate={
                 name: average(X, self.rows[name], self.codes[name], len(frame))
-                for name, frame in self.frames.items()
-                if name != "train"
+                for name, frame in evaluated.items()
             },
+            shown={name: frame["stimulus"].to_numpy() for name, frame in evaluated.items()},
+            extra=job.extra,
+            voxels=job.voxels,
+            initial=weights.encoder(job.initial, _prefix(self.fold)) if job.initial else {},
+            work=job.work / _prefix(self.fold),
+            events=job.folder / "tensorboard" / _prefix(self.fold),
+            code=job.code,
+            name=job.name + (f", fold {self.fold}" if self.fold >= 0 else ""),
         )
 
     def repeat_averaged(self, out_of_fold: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,13 +175,24 @@ class _Plan:
         return average(out_of_fold, np.arange(len(frame)), unit, len(self.frames["train"]))
 
 
-def _plan(trials: pd.DataFrame, fold: Fold, job: Job, number: int) -> _Plan:
+def _announced(
+    cfg: Trainable, n_voxels: int, shape: tuple[int, ...], voxels: pd.DataFrame | None
+) -> weights.Shapes:
+    """Weights that a decoder will save."""
+    if cfg.located:
+        return cfg.tensors(n_voxels, shape, voxels)
+    return cfg.tensors(n_voxels, shape)
+
+
+def _plan(trials: pd.DataFrame, fold: Fold, cfg: Trainable, job: Job, number: int) -> _Plan:
     """Decide rows and units of one fold; leaving runs out, images recur in all runs and are averaged
     within.
     """
+    unit = cfg.unit or job.train_repeats
     whole: Unit = "average" if number < 0 else "run"
     wanted = {"train": (fold.train, whole), "validation": (fold.validation, "average")}
     wanted |= {f"test/{unit}": (fold.test, unit) for unit in job.units}
+    wanted |= {FITTED: (fold.train, whole)} if job.fitted else {}
     for name in ("train", *(name for name in wanted if name.startswith("test"))):
         if len(wanted[name][0]) == 0:
             raise PerceptError(
@@ -156,8 +205,8 @@ def _plan(trials: pd.DataFrame, fold: Fold, job: Job, number: int) -> _Plan:
         fold=number,
         rows={name: np.asarray(rows) for name, (rows, _) in wanted.items()},
         codes={name: code for name, (_, code) in made.items()},
-        frames={name: frame for name, (frame, _) in made.items()},
-        fit=made["train"] if job.train_repeats == "average" else grouping(trials, fold.train, "single"),
+        frames={name: one for name, (one, _) in made.items() if name != "train" or cfg.cross_validates},
+        fit=made["train"] if unit == "average" else grouping(trials, fold.train, "single"),
     )
 
 
@@ -172,12 +221,14 @@ def file_groups(plans: Sequence[_Plan]) -> list[str]:
     return list(dict.fromkeys(name for plan in plans for name in plan.frames))
 
 
-def _create(file: h5py.File, plans: Sequence[_Plan], n_dims: int) -> None:
+def _create(file: h5py.File, plans: Sequence[_Plan], n_dims: int, n_samples: int) -> None:
     for name in file_groups(plans):
         frames = [plan.frames[name].assign(fold=plan.fold) for plan in plans if name in plan.frames]
         table = pd.concat(frames, ignore_index=True)
         group = file.create_group(name)
         group.create_dataset("predicted", (len(table), n_dims), np.float32)
+        if n_samples and name == SAMPLED:
+            group.create_dataset("samples", (len(table), n_samples, n_dims), np.float16)
         for column, dtype in FIELDS.items():
             group[column] = table[column].to_numpy(dtype)
 
@@ -185,14 +236,18 @@ def _create(file: h5py.File, plans: Sequence[_Plan], n_dims: int) -> None:
 def _write_block(
     file: h5py.File, tensors: dict[str, NDArray], plan: _Plan, block: Block, offsets: dict[str, int]
 ) -> None:
-    predicted = {"train": plan.repeat_averaged(block.out_of_fold), **block.predicted}
-    for name, values in predicted.items():
-        if not np.isfinite(values).all():
-            raise PerceptError(
-                f"the decoder's predictions of {name} are not finite: see its history and its penalties"
-            )
-        rows = slice(offsets[name], offsets[name] + len(values))
-        file[name]["predicted"][rows, block.columns] = values
+    predicted = dict(block.predicted)
+    if block.out_of_fold is not None:
+        predicted["train"] = plan.repeat_averaged(block.out_of_fold)
+    for dataset, groups in {"predicted": predicted, "samples": block.samples}.items():
+        for name, values in groups.items():
+            if not np.isfinite(values).all():
+                raise PerceptError(
+                    f"the decoder's predictions of {name} are not finite ({dataset}): see its history and "
+                    "its settings"
+                )
+            rows = slice(offsets[name], offsets[name] + len(values))
+            file[name][dataset][rows, ..., block.columns] = values
     for name, values in block.tensors.items():
         tensor = tensors[_prefix(plan.fold) + name]
         tensor[block.columns if len(values) == block.columns.stop - block.columns.start else slice(None)] = (

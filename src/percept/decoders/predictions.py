@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from percept.files import PerceptError, atomic, open_hdf5
 
+SAMPLED = "test/average"  # the group of which samples are kept: what images are made from
 FIELDS = {"stimulus": np.int32, "n_repeats": np.int16, "run": np.int16, "fold": np.int16}
 
 

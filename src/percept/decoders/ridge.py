@@ -12,7 +12,8 @@ fold.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,8 +62,9 @@ class RidgeConfig(DecoderConfig):
         """One if a GPU is named; `auto` takes one that is there but does not ask a cluster for it."""
         return int(self.device.startswith("cuda"))
 
-    def tensors(self, n_voxels: int, n_dims: int) -> Shapes:
+    def tensors(self, n_voxels: int, shape: tuple[int, ...]) -> Shapes:
         """Saved weights: predicted = ((X - voxel_mean) / voxel_scale) weights' + intercept."""
+        n_dims = math.prod(shape)
         saved = {
             "intercept": ((n_dims,), "float32"),
             "alpha": ((n_dims,), "float32"),
@@ -70,6 +72,22 @@ class RidgeConfig(DecoderConfig):
             "voxel_scale": ((n_voxels,), "float32"),
         }
         return saved if self.weights == "none" else {"weights": ((n_dims, n_voxels), self.weights), **saved}
+
+    def linear(self, saved: Mapping[str, NDArray]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights (voxel, dim) for responses that are not standardised, and intercept (dim,), as saved.
+
+        Raises
+        ------
+        PerceptError : the weights were not saved
+        """
+        if "weights" not in saved:
+            raise PerceptError(
+                "this ridge decoder saved no weights (`weights: none`), so it cannot be asked about other "
+                "responses: set `weights` of the decoder to float32 or float16, and train it again."
+            )
+        weights = saved["weights"].T.astype(np.float64) / saved["voxel_scale"][:, None]
+        intercept = saved["intercept"] - saved["voxel_mean"].astype(np.float64) @ weights
+        return weights.astype(np.float32), intercept.astype(np.float32)
 
     def train(self, task: Task, seed: int) -> Iterator[Block]:
         """Fit, and predict, `n_targets_batch` columns at a time; the seed deals groups into folds."""

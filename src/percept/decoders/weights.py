@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from percept.files import atomic
 
-NAMES = {"float16": "F16", "float32": "F32", "float64": "F64"}
+ENCODER = "encoder."  # what the names of weights begin with that another decoder may begin with
+NAMES = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64"}
 Shapes = dict[str, tuple[tuple[int, ...], str]]
 
 
@@ -43,3 +45,16 @@ def create(path: str | Path, tensors: Shapes, metadata: dict[str, str]) -> Itera
             else np.empty(shape, dtype)
             for name, (start, shape, dtype) in places.items()
         }
+
+
+def encoder(path: str | Path, prefix: str = "") -> dict[str, NDArray]:
+    """Weights of the encoder that a training saved, without the beginning of their names.
+
+    Parameters
+    ----------
+    prefix : of the fold, such as `fold-0/`, where there are several
+    """
+    start = f"{prefix}{ENCODER}"
+    with safe_open(str(path), "np") as file:
+        names = [name for name in file.keys() if name.startswith(start)]
+        return {name.removeprefix(start): file.get_tensor(name) for name in names}

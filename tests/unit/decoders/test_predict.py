@@ -110,6 +110,41 @@ def test_the_file_says_what_it_is(fixed):
         assert file["test/single/predicted"].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ({"decoder": "mindeye", "subject": "subj01", "target": "clip"}, "mindeye of subj01, seed 3"),
+        ({"subject": "subj01"}, "subj01, seed 3"),
+        ({}, "seed 3"),
+    ],
+)
+def test_a_training_is_called_by_its_decoder_its_subject_and_its_seed(tmp_path, attributes, name):
+    assert Job(tmp_path, seed=3, attributes=attributes).name == name
+
+
+class Named:
+    """Ridge, which notes what its trainings are called."""
+
+    def __init__(self):
+        self.called = []
+
+    def __getattr__(self, name):
+        return getattr(CFG, name)
+
+    def train(self, task, seed):
+        self.called.append(task.name)
+        return CFG.train(task, seed)
+
+
+@pytest.mark.parametrize(
+    ("folds", "ends"), [(by_image, ["seed 0"]), (by_run, [f"seed 0, fold {n}" for n in range(6)])]
+)
+def test_every_decoder_is_told_what_it_is_called(world, tmp_path, folds, ends):
+    cfg = Named()
+    train(world, tmp_path, folds(world[1]), cfg, attributes={"decoder": "one", "subject": "subj02"})
+    assert [f"one of subj02, {end}" for end in ends] == cfg.called
+
+
 def test_saved_weights_reproduce_the_test_predictions(world, fixed):
     X, trials, _ = world
     averaged, _ = units(X, trials, by_image(trials)[0].test, "average")

@@ -256,7 +256,7 @@ def test_saved_tensors_are_those_announced_and_reproduce_the_predictions(weights
     X, Y = problem(30, 12, 3)
     cfg = config(weights=weights)
     (block,) = run(cfg, X, Y, X)
-    announced = cfg.tensors(12, 3)
+    announced = cfg.tensors(12, (3,))
     assert {name: value.shape for name, value in block.tensors.items()} == {
         name: shape for name, (shape, _) in announced.items()
     }

@@ -1,0 +1,1 @@
+"""Networks from voxels to embeddings of images, their losses and their learners."""
