@@ -3,25 +3,35 @@
 from dataclasses import dataclass
 from functools import cache
 from math import isqrt
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from percept.config import GeneratorConfig
+from percept.files import PerceptError
+from percept.generators import spaces
+from percept.generators.roles import Context, Made, Roles
 
-BATCH = 64  # images enlarged at a time
+BATCH = 64  # images enlarged at a time: float images of a whole test set would take gigabytes
 CUBIC = -0.5  # Keys (1981): the only slope at 1 that reproduces quadratics; also Pillow's
 
 
 class PixelsConfig(GeneratorConfig):
     """Predicted pixels, enlarged by bicubic interpolation and clipped to 8 bits."""
 
+    needs: ClassVar[tuple[str, ...]] = ("lowlevel",)
+
     kind: Literal["pixels"] = "pixels"
     out: PositiveInt = Field(128, description="Side of the images made, in pixels.")
 
-    def build(self) -> "Pixels":
+    @property
+    def demands(self) -> dict[str, tuple[spaces.Space, ...]]:
+        """Pixels in colour."""
+        return {"lowlevel": spaces.pixels()}
+
+    def build(self, context: Context) -> "Pixels":
         """Return the generator; it has nothing to train or to load."""
         return Pixels(self.out)
 
@@ -31,29 +41,37 @@ class Pixels:
     """Enlarges predicted pixels. Given the true target it makes the recovery ceiling."""
 
     out: int
+    batch_size: int = BATCH
 
-    def generate(self, predicted: NDArray) -> NDArray:
-        """Images (n, out, out, 3) uint8 of predicted pixels.
-
-        Parameters
-        ----------
-        predicted : (n, size * size * 3) or (n, size, size, 3) float, intensities where 0 is black and 1 white
+    def generate(self, roles: Roles, seed: int) -> Made:
+        """Images (n, out, out, 3) of the low-level role; nothing is random, so `seed` changes nothing.
 
         Raises
         ------
-        ValueError : the target is not a square colour image, or is not finite
+        PerceptError : the target is not a square colour image, or is not finite
         """
-        low = as_squares(np.asarray(predicted, dtype=np.float32))
-        if not np.isfinite(low).all():
-            bad = int((~np.isfinite(low)).any(axis=(1, 2, 3)).sum())
-            raise ValueError(
-                f"{bad} of {len(low)} predicted images hold values that are not finite, which no image can "
-                "show: the decoder diverged or met invalid voxels; see its log and `voxels.invalid`."
-            )
-        made = np.empty((len(low), self.out, self.out, 3), dtype=np.uint8)
-        for start in range(0, len(low), BATCH):  # float images of a whole test set would take gigabytes
-            made[start : start + BATCH] = to_uint8(resize(low[start : start + BATCH], self.out))
-        return made
+        return Made(enlarge(roles.lowlevel, self.out))
+
+
+def enlarge(predicted: NDArray, out: int) -> NDArray[np.uint8]:
+    """Images (n, out, out, 3) uint8 of predicted pixels.
+
+    Parameters
+    ----------
+    predicted : (n, size * size * 3) or (n, size, size, 3) float, intensities where 0 is black and 1 white
+
+    Raises
+    ------
+    PerceptError : the target is not a square colour image, or is not finite
+    """
+    low = as_squares(np.asarray(predicted, dtype=np.float32))
+    if not np.isfinite(low).all():
+        bad = int((~np.isfinite(low)).any(axis=(1, 2, 3)).sum())
+        raise PerceptError(
+            f"{bad} of {len(low)} predicted images hold values that are not finite, which no image can "
+            "show: the decoder diverged or met invalid voxels; see its log and `voxels.invalid`."
+        )
+    return to_uint8(resize(low, out))
 
 
 def as_squares(predicted: NDArray) -> NDArray:
@@ -61,16 +79,17 @@ def as_squares(predicted: NDArray) -> NDArray:
 
     Raises
     ------
-    ValueError : the length is not that of a square colour image
+    PerceptError : the length is not that of a square colour image
     """
     n_values = int(np.prod(predicted.shape[1:]))
     size = isqrt(n_values // 3)
-    if size == 0 or size * size * 3 != n_values or (predicted.ndim == 4 and predicted.shape[1] != size):
-        raise ValueError(
+    shown = (size, size, 3)
+    if size == 0 or predicted.shape[1:] not in {shown, (size * size * 3,)}:
+        raise PerceptError(
             f"the generator `pixels` shows square colour images, size x size x 3 values each; this target "
             f"has shape {predicted.shape[1:]}: name a decoder whose target is of kind `pixels`."
         )
-    return predicted.reshape(len(predicted), size, size, 3)
+    return predicted.reshape(len(predicted), *shown)
 
 
 def resize(images: NDArray, out: int) -> NDArray:

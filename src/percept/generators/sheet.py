@@ -1,10 +1,12 @@
-"""Contact sheet of a reconstruction: what was seen, what was decoded, and the nearest training image.
+"""Contact sheets: what was seen above what was decoded, and what it has to be compared with.
 
-The nearest training image stands beside each reconstruction because a decoder that merely recalls its
+The nearest training image stands below each reconstruction because a decoder that merely recalls its
 training set can look convincing. Columns are chosen by rank, from both ends and the middle: a sheet of best
 cases only would show what a method can do, not what it does.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +31,7 @@ class Layout:
     margin: int = 20
     labels: int = 200  # width of the row labels
     header: int = 82
+    footer: int = 44
     font: int = 25
 
 
@@ -53,16 +56,27 @@ def pick(ranks: NDArray, per_group: int) -> dict[str, NDArray]:
     return {name: groups[name] for name in GROUPS if len(groups[name])}
 
 
+def chosen(ranks: NDArray, per_group: int = 4) -> NDArray:
+    """Rows that a sheet shows, in its order; a sheet of these rows alone is the same sheet."""
+    return np.concatenate(list(pick(ranks, per_group).values()))
+
+
 def contact_sheet(
-    rows: dict[str, NDArray], ranks: NDArray, pool: int, per_group: int = 4, layout: Layout | None = None
+    rows: Mapping[str, NDArray],
+    ranks: NDArray,
+    pool: int,
+    per_group: int = 4,
+    layout: Layout | None = None,
+    by: str = "",
 ) -> NDArray:
-    """One landscape sheet (height, width, 3) uint8: a column per example, a row per kind of image.
+    """One sheet (height, width, 3) uint8: a column per example, a row per kind of image.
 
     Parameters
     ----------
     rows : label -> images (n, height, width, 3) uint8, from top to bottom; sizes may differ between rows
     ranks : (n,) rank of the true image among `pool` candidates, 1 is best
     per_group : columns each of the best, the median and the worst ranks
+    by : what the ranks are, for a line at the foot
 
     Raises
     ------
@@ -76,19 +90,28 @@ def contact_sheet(
         )
     layout = layout or Layout()
     groups = pick(ranks, per_group)
-    sheet = Image.new("RGB", _size(groups, len(rows), layout), PAPER)
+    width, height = _size(groups, len(rows), layout)
+    sheet = Image.new("RGB", (width, height + (layout.footer if by else 0)), PAPER)
     draw = ImageDraw.Draw(sheet)
     for position, label in enumerate(rows):
         _label_row(draw, label, position, layout)
     left = layout.margin + layout.labels
-    for name, chosen in groups.items():
-        _draw_group(sheet, left, rows, chosen, layout)
+    for name, columns in groups.items():
+        _draw_group(sheet, left, rows, columns, layout)
         draw.text(
             (left, layout.margin), f"{name} (of {pool})", fill=INK, font=ImageFont.load_default(layout.font)
         )
-        _label_columns(draw, left, [f"rank {ranks[row]:g}" for row in chosen], layout)
-        left += _width(len(chosen), layout) + layout.between_groups
+        _label_columns(draw, left, [f"rank {_short(ranks[row])}" for row in columns], layout)
+        left += _width(len(columns), layout) + layout.between_groups
+    if by:
+        foot = (layout.margin, sheet.height - layout.margin)
+        draw.text(foot, by, fill=FAINT, font=ImageFont.load_default(layout.font - 3), anchor="ls")
     return np.asarray(sheet)
+
+
+def _short(rank: float) -> str:
+    """A rank as a whole number where it is one, else with one digit; means of ranks need not be whole."""
+    return f"{rank:.0f}" if abs(rank - round(rank)) < 0.05 or rank >= 100 else f"{rank:.1f}"
 
 
 def _width(n: int, layout: Layout) -> int:
@@ -107,9 +130,29 @@ def _top(position: int, layout: Layout) -> int:
 
 def _label_row(draw: ImageDraw.ImageDraw, label: str, position: int, layout: Layout) -> None:
     middle = _top(position, layout) + layout.cell // 2
-    words = label.replace(" ", "\n", 1)  # two lines fit beside a cell
     font = ImageFont.load_default(layout.font)
-    draw.multiline_text((layout.margin, middle), words, fill=INK, font=font, anchor="lm", spacing=5)
+    lines = "\n".join(wrapped(label, layout.labels - 8, font)[: max(layout.cell // (layout.font + 5), 1)])
+    draw.multiline_text((layout.margin, middle), lines, fill=INK, font=font, anchor="lm", spacing=5)
+
+
+def wrapped(label: str, width: float, font: ImageFont.FreeTypeFont) -> list[str]:
+    """Lines of a label that fit `width` pixels, broken after blanks, underscores and hyphens.
+
+    A part that is too long on its own is cut, so that nothing runs into the images.
+    """
+    lines = [""]
+    for part in re.findall(r"[^\s_-]*[\s_-]*", label)[:-1]:
+        if lines[-1] and font.getlength((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [_cut(line.rstrip(), width, font) for line in lines]
+
+
+def _cut(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+    if font.getlength(text) <= width:
+        return text
+    fits = (text[:n] + "…" for n in range(len(text), 0, -1))
+    return next((short for short in fits if font.getlength(short) <= width), "…")
 
 
 def _label_columns(draw: ImageDraw.ImageDraw, left: int, texts: list[str], layout: Layout) -> None:

@@ -5,14 +5,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from percept.files import PerceptError
 from percept.generators.pixels import (
     PixelsConfig,
     as_squares,
+    enlarge,
     interpolation,
     keys_cubic,
     resize,
     to_uint8,
 )
+from percept.generators.roles import Context, Roles
 
 
 @pytest.mark.parametrize(("size", "out"), [(7, 31), (16, 128), (32, 128), (8, 8), (33, 9), (128, 16), (5, 4)])
@@ -45,7 +48,7 @@ def test_the_kernel_takes_the_values_of_keys(distance, weight):
 def test_rows_and_columns_are_not_exchanged():
     image = np.zeros((1, 4, 4, 3), dtype=np.float32)
     image[0, 0, 3] = (1, 0, 0)  # red in the upper right corner
-    made = PixelsConfig(out=16).build().generate(image)[0]
+    made = enlarge(image, 16)[0]
     assert made[:3, -3:, 0].min() > 200
     assert made[-3:, :3, 0].max() == 0 and made[..., 1:].max() == 0
 
@@ -53,10 +56,11 @@ def test_rows_and_columns_are_not_exchanged():
 @pytest.mark.parametrize("out", [16, 40])
 def test_flat_and_shaped_targets_make_the_same_images(out):
     low = np.random.default_rng(0).random((5, 7, 7, 3), dtype=np.float32)
-    generator = PixelsConfig(out=out).build()
-    made = generator.generate(low)
+    generator = PixelsConfig(out=out).build(Context())
+    made = generator.generate(Roles(np.arange(5), lowlevel=low), seed=0).images
     assert made.shape == (5, out, out, 3) and made.dtype == np.uint8
-    np.testing.assert_array_equal(made, generator.generate(low.reshape(5, -1)))
+    flat = Roles(np.arange(5), lowlevel=low.reshape(5, -1))
+    np.testing.assert_array_equal(made, generator.generate(flat, seed=1).images)
 
 
 @given(arrays(np.float32, (2, 3, 3, 3), elements=st.floats(-1e6, 1e6, width=32)))
@@ -69,14 +73,16 @@ def test_whatever_is_predicted_is_clipped_not_wrapped(predicted):
 def test_recovery_of_a_smooth_image_is_nearly_perfect():
     ramp = np.linspace(0.1, 0.9, 32)
     full = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.float32(0.5)), axis=-1)[None]
-    recovered = PixelsConfig(out=32).build().generate(resize(full.astype(np.float32), 16))
+    recovered = enlarge(resize(full.astype(np.float32), 16), 32)
     inner = np.s_[:, 3:-3, 3:-3]  # a ramp ends at the border
     np.testing.assert_allclose(recovered[inner] / 255, full[inner], atol=0.01)
 
 
-@pytest.mark.parametrize("shape", [(2, 10), (2, 48 * 2), (2, 2, 6, 4), (2, 512), (2, 0)])
+@pytest.mark.parametrize(
+    "shape", [(2, 10), (2, 48 * 2), (2, 2, 6, 4), (2, 512), (2, 0), (2, 3, 4), (2, 3, 2, 2), (2, 12, 1)]
+)
 def test_a_target_that_is_no_square_colour_image_is_refused(shape):
-    with pytest.raises(ValueError, match="target is of kind `pixels`"):
+    with pytest.raises(PerceptError, match="target is of kind `pixels`"):
         as_squares(np.zeros(shape))
 
 
@@ -84,5 +90,5 @@ def test_a_target_that_is_no_square_colour_image_is_refused(shape):
 def test_values_that_no_image_can_show_are_refused(bad):
     predicted = np.zeros((4, 12))
     predicted[1, 5] = bad
-    with pytest.raises(ValueError, match="1 of 4 predicted images"):
-        PixelsConfig().build().generate(predicted)
+    with pytest.raises(PerceptError, match="1 of 4 predicted images"):
+        enlarge(predicted, 128)

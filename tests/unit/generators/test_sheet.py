@@ -2,11 +2,11 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFont
 
-from percept.generators.sheet import Layout, contact_sheet, pick, png, thumbnail, write
+from percept.generators.sheet import Layout, chosen, contact_sheet, pick, png, thumbnail, wrapped, write
 
 LAYOUT = Layout(cell=20)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -83,3 +83,50 @@ def test_a_written_sheet_is_a_lossless_png(tmp_path):
     write(tmp_path / "sheet.png", sheet)
     for source in (tmp_path / "sheet.png", io.BytesIO(png(sheet))):
         np.testing.assert_array_equal(np.asarray(Image.open(source)), sheet)
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 40), per_group=st.integers(1, 5), seed=st.integers(0, 99))
+def test_a_sheet_of_the_chosen_rows_alone_is_the_same_sheet(n, per_group, seed):
+    rng = np.random.default_rng(seed)
+    ranks = rng.integers(1, 8, n).astype(float)  # with ties
+    rows = chosen(ranks, per_group)
+    again = chosen(ranks[rows], per_group)
+    assert rows[again].tolist() == rows.tolist()
+
+
+def test_only_the_chosen_images_are_needed():
+    rng = np.random.default_rng(0)
+    ranks, seen = rng.permutation(40) + 1.0, rng.integers(0, 256, (40, 9, 9, 3), dtype=np.uint8)
+    whole = contact_sheet({"seen": seen}, ranks, pool=40, layout=LAYOUT)
+    rows = chosen(ranks)
+    np.testing.assert_array_equal(whole, contact_sheet({"seen": seen[rows]}, ranks[rows], 40, layout=LAYOUT))
+
+
+@pytest.mark.parametrize("by", ["", "rank by CLIP"])
+def test_a_line_at_the_foot_says_what_ranks(by):
+    sheet = contact_sheet({"a": solid(3, RED)}, np.arange(3), pool=3, layout=LAYOUT, by=by)
+    bare = contact_sheet({"a": solid(3, RED)}, np.arange(3), pool=3, layout=LAYOUT)
+    assert len(sheet) - len(bare) == (LAYOUT.footer if by else 0)
+    assert (sheet[len(bare) :] < 255).any() == bool(by)
+
+
+@pytest.mark.parametrize(
+    ("label", "lines"),
+    [
+        ("seen", ["seen"]),
+        ("brain_diffuser_refined", ["brain_", "diffuser_", "refined"]),
+        ("nearest in training", ["nearest in", "training"]),
+        ("low-level", ["low-level"]),
+        ("", [""]),
+    ],
+)
+def test_labels_are_broken_between_words(label, lines):
+    assert wrapped(label, 130, ImageFont.load_default(25)) == lines
+
+
+@pytest.mark.parametrize("width", [30, 90, 192])
+@pytest.mark.parametrize("label", ["unbreakablelabelthatislong", "a_b_c_d_e_f_g_h_i_j", "two words"])
+def test_no_line_of_a_label_is_wider_than_its_column(label, width):
+    font = ImageFont.load_default(25)
+    assert all(font.getlength(line) <= width for line in wrapped(label, width, font))
