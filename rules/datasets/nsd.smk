@@ -6,6 +6,7 @@ if DATASET.download.enabled:
     localrules:
         download_tables,
         download_stimuli,
+        fetch_annotations,
         download_subject,
 
     rule download_tables:
@@ -27,6 +28,18 @@ if DATASET.download.enabled:
             f"{LOGS}/datasets/download_stimuli.log",
         message:
             "Fetching the 73,000 stimuli (37 GiB)"
+
+    rule fetch_annotations:
+        output:
+            annotation_files(None),
+        log:
+            f"{LOGS}/datasets/fetch_annotations.log",
+        conda:
+            "../../envs/data.yaml"
+        message:
+            "Fetching COCO's captions and objects (241 MiB)"
+        script:
+            "../../workflow/scripts/fetch_annotations.py"
 
     use rule download_tables as download_subject with:
         output:

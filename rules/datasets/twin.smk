@@ -4,6 +4,7 @@ rule simulate_experiment:
         stimuli=raw([nsd_keys.STIMULI]),
         truth=f"{DATASET.root}/truth/features.h5",
         scenes=f"{DATASET.root}/truth/scenes.parquet",
+        annotations=annotation_files(None),
     log:
         f"{LOGS}/datasets/simulate_experiment.log",
     benchmark:

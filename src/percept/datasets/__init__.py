@@ -1,1 +1,1 @@
-"""Readers and writers of data sets: NSD, its twin, and a lab's own arrays."""
+"""Readers and writers of data sets: NSD, its twin, the Algonauts challenge, and a lab's own arrays."""

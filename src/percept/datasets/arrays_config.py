@@ -12,7 +12,10 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_va
 
 from percept.config import Identifier, Section
 
-RESERVED = ("i", "j", "k", "ncsnr", "n_valid_sessions", "n_sessions", "valid")
+RESERVED = (
+    "i", "j", "k", "vertex", "file_column", "ncsnr", "noise_ceiling", "n_valid_sessions", "n_sessions",
+    "valid",
+)  # fmt: skip
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -156,6 +159,8 @@ class ArraysDataset(Section):
 
     def stimulus_inputs(self) -> list[str]:
         """Files or folder that `arrays.images`, or with `stimuli: labels` `arrays.labels`, reads."""
-        if self.stimuli == "labels":
-            return list(dict.fromkeys(str(locate(self.trials.path, each)) for each in self.subjects))
-        return [str(locate(self.stimuli.path))]
+        return self.caption_inputs() if self.stimuli == "labels" else [str(locate(self.stimuli.path))]
+
+    def caption_inputs(self) -> list[str]:
+        """Trial tables of all subjects, whose columns may hold captions, objects and labels."""
+        return list(dict.fromkeys(str(locate(self.trials.path, each)) for each in self.subjects))

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from percept.config import NativeTree
 from percept.datasets.nsd_keys import (
@@ -60,6 +58,9 @@ def read_design(root: str | Path) -> Design:
     PerceptError : the file is missing or damaged, lacks a field, holds ids out of range, or its shared
         images are not the first 1000 images of every subject
     """
+    from scipy.io import loadmat  # a quarter of a second, and most that imports this module reads no design
+    from scipy.io.matlab import MatReadError
+
     path = existing(Path(root) / EXPDESIGN, "the experimental design")
     fields = ("masterordering", "subjectim", "sharedix")
     try:

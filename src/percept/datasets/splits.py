@@ -125,11 +125,28 @@ def _shared515(request: Request) -> NDArray:
 
 
 def _algonauts23(request: Request) -> NDArray:
-    """Test: the subject's last three sessions, images never shown before; their other trials are unused."""
+    """Test: the subject's last three sessions, images never shown before; their other trials are unused.
+
+    The challenge's own tree says itself which images these are.
+    """
+    if "part" in request.trials:
+        return _of_challenge(request)
     n_sessions = len(request.required_schedule()[request.subject])
     late = request.trials["session"].to_numpy() > n_sessions - HELD_OUT_SESSIONS
     seen_before = np.isin(request.stimulus, request.stimulus[~late])
     return np.select([~late, ~seen_before], ["train", "test"], "unused")
+
+
+def _of_challenge(request: Request) -> NDArray:
+    """The parts of the challenge's tree, where the organisers' test responses are there."""
+    part = request.trials["part"].to_numpy(dtype=object)
+    if not (part == "test").any():
+        raise PerceptError(
+            f"split protocol 'algonauts23', {request.subject}: the challenge withholds responses to its "
+            "test images, and test_split/test_fmri is absent. Set `split.protocol: random`: test images are "
+            "then carved from the training images, and scores are not those of the challenge's test set."
+        )
+    return part
 
 
 def _random(request: Request) -> NDArray:

@@ -1,4 +1,4 @@
-"""A lab's own data into the same three files as NSD's: betas.h5, voxels.parquet, trials.parquet."""
+"""Matrices (a lab's own, a challenge's) into the same three files as NSD's data: betas, voxels, trials."""
 
 import logging
 from pathlib import Path
@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from percept.config import VoxelsConfig
-from percept.datasets import arrays
+from percept.datasets import algonauts, arrays
+from percept.datasets.algonauts_config import AlgonautsDataset
 from percept.datasets.arrays_config import ArraysDataset
 from percept.files import PerceptError
 from percept.voxels import normalise, reliability, store
@@ -19,8 +20,10 @@ log = logging.getLogger(__name__)
 MIN_REPEATS = 2  # own designs have no full number of repeats: every repeated stimulus tells of noise
 
 
-def store_subject(ds: ArraysDataset, config: VoxelsConfig, subject: str, folder: str | Path) -> pd.DataFrame:
-    """Write betas.h5 (float32, percent signal change) and voxels.parquet; return the trials of its rows.
+def store_subject(
+    ds: ArraysDataset | AlgonautsDataset, config: VoxelsConfig, subject: str, folder: str | Path
+) -> pd.DataFrame:
+    """Write betas.h5 (float32, in the units of the reader) and voxels.parquet; return the trials of its rows.
 
     Parameters
     ----------
@@ -30,19 +33,23 @@ def store_subject(ds: ArraysDataset, config: VoxelsConfig, subject: str, folder:
 
     Raises
     ------
-    PerceptError : as of `arrays.read_subject`; `config.invalid` is "error" and some voxel is constant in a
-        session; no voxel is valid
+    PerceptError : as of `read_subject` of the kind of data; `config.invalid` is "error" and some voxel is
+        constant in a session; no voxel is valid
     """
-    betas, trials, voxels = arrays.read_subject(ds, subject)
+    read_subject = {"arrays": arrays.read_subject, "algonauts": algonauts.read_subject}[ds.kind]
+    betas, trials, voxels = read_subject(ds, subject)
     labels = voxels.attrs["labels"]
     keep = kept(voxels, config.invalid, f"{subject} of data set {ds.name}")
-    betas, voxels = betas[:, keep], voxels[keep].reset_index(drop=True)
+    if not keep.all():  # a copy of gigabytes otherwise
+        betas, voxels = betas[:, keep], voxels[keep].reset_index(drop=True)
     sessions = trials["session"].unique()
     attrs = {"subject": subject, "scale": 1.0, "dtype": "float32"}
     with store.writing(folder, betas.shape, len(sessions), **attrs) as writer:
         for session in sessions:
             writer.add(int(session), betas[(trials["session"] == session).to_numpy()])
-    if voxels["ncsnr"].isna().all():
+    if not trials["stimulus"].duplicated().any():
+        log.info("%s: no image was shown twice, so its noise ceiling cannot be measured", subject)
+    elif voxels["ncsnr"].isna().all():
         voxels = voxels.assign(ncsnr=_ncsnr(folder, betas, trials))
     store.write_voxels(folder, voxels, labels)
     return trials
@@ -58,7 +65,7 @@ def kept(voxels: pd.DataFrame, policy: Literal["drop", "zero", "error"], where: 
     valid = voxels["valid"].to_numpy(bool)
     if policy == "zero" or valid.all():
         return np.ones(len(valid), bool)
-    counted = f"{(~valid).sum()} of {len(valid)} voxels of {where} are constant in some session"
+    counted = f"{(~valid).sum()} of {len(valid)} voxels of {where} are constant or NaN in some session"
     if policy == "error" or not valid.any():
         raise PerceptError(
             f"{counted} (first: column {int(np.flatnonzero(~valid)[0])} of the betas, 0-based) and cannot be "

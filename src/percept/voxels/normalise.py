@@ -15,7 +15,7 @@ to 0 (the mean) in that session and this is logged; statistics over several sess
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -43,12 +43,14 @@ class Applied:
     sessions : int (session,), their numbers
     mean, sd : (session, voxel), raw units; where the sd is 0 or NaN the voxel was set to 0. With `train` all
         rows are equal
+    kept : bool (voxel,), False where a mask set the voxel to 0 in every trial; None where there was no mask
     """
 
     how: str
     sessions: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
+    kept: np.ndarray | None = None
 
 
 def load(
@@ -80,8 +82,13 @@ def load(
     PerceptError : as of `roi.select`, `normalise` and the readers of the store
     """
     X, _ = load_recorded(folder, roi, normalisation, custom_rois, train_rows)
+    return X, store.read_trials(folder), selected(folder, roi, custom_rois)
+
+
+def selected(folder: str | Path, roi: str, custom_rois: rois.Custom = rois.NONE) -> pd.DataFrame:
+    """Rows of the voxel table that an ROI set selects, in the order of the columns of the matrix."""
     table = store.read_voxels(folder)
-    return X, store.read_trials(folder), table[rois.select(table, roi, custom_rois)].reset_index(drop=True)
+    return table[rois.select(table, roi, custom_rois)].reset_index(drop=True)
 
 
 def load_recorded(
@@ -90,22 +97,34 @@ def load_recorded(
     normalisation: Normalisation,
     custom_rois: rois.Custom = rois.NONE,
     train_rows: np.ndarray | None = None,
+    mask: str | None = None,
 ) -> tuple[np.ndarray, Applied]:
-    """The matrix of `load`, and the statistics that made it: for the record and for the audit."""
+    """The matrix of `load`, and the statistics that made it: for the record and for the audit.
+
+    Parameters
+    ----------
+    mask : name of an ROI set; voxels outside it are 0 in all trials, whether they train, validate or test
+    """
     trials, table = store.read_trials(folder), store.read_voxels(folder)
     inside = rois.select(table, roi, custom_rois)
     if train_rows is None:
         train_rows = (trials["split"] == "train").to_numpy()
+    kept = None if mask is None else rois.kept(table, roi, mask, custom_rois)
     X = store.read_betas(folder, columns=inside, raw=True, dtype=np.float32)
-    return X, normalise_in_place(X, trials, store.read_statistics(folder, inside), normalisation, train_rows)
+    applied = normalise_in_place(X, trials, store.read_statistics(folder, inside), normalisation, train_rows)
+    if kept is not None:
+        X[:, ~kept] = 0
+    return X, replace(applied, kept=kept)
 
 
 def write_statistics(path: str | Path, applied: Applied) -> None:
-    """Write what was applied as hdf5: `sessions`, `mean`, `sd` and the attribute `how`."""
+    """Write what was applied as hdf5: `sessions`, `mean`, `sd`, the attribute `how`, and `kept` of a mask."""
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["how"] = applied.how
         for name in ("sessions", "mean", "sd"):
             file[name] = getattr(applied, name)
+        if applied.kept is not None:
+            file["kept"] = applied.kept
 
 
 def read_statistics(path: str | Path) -> Applied:
@@ -117,7 +136,8 @@ def read_statistics(path: str | Path) -> Applied:
     """
     try:
         with h5py.File(path) as file:
-            return Applied(file.attrs["how"], file["sessions"][:], file["mean"][:], file["sd"][:])
+            kept = file["kept"][:] if "kept" in file else None
+            return Applied(file.attrs["how"], file["sessions"][:], file["mean"][:], file["sd"][:], kept)
     except (OSError, KeyError) as error:
         raise PerceptError(
             f"{path} is missing or damaged ({error}): the statistics of a decoder's input cannot be audited. "

@@ -21,7 +21,20 @@ Labels = tuple[str, ...]
 Custom = Mapping[str, Labels]
 NONE: Custom = MappingProxyType({})
 EVERYTHING = "all"  # whatever was extracted
-NOT_ATLASES = frozenset({"i", "j", "k", "ncsnr", "n_valid_sessions", "n_sessions", "valid"})
+NOT_ATLASES = frozenset(
+    {
+        "i",
+        "j",
+        "k",
+        "vertex",
+        "file_column",
+        "ncsnr",
+        "noise_ceiling",
+        "n_valid_sessions",
+        "n_sessions",
+        "valid",
+    }
+)
 
 
 def _labels(atlas: str, *names: str) -> Labels:
@@ -158,6 +171,27 @@ def select(table: pd.DataFrame, name: str, custom: Custom = NONE) -> np.ndarray:
             "out."
         )
     return inside
+
+
+def kept(table: pd.DataFrame, name: str, mask: str, custom: Custom = NONE) -> np.ndarray:
+    """Voxels of the set `name` that a mask lets through: bool (voxel of `name`,), at least one of them true.
+
+    A region of the mask that this subject lacks is empty, which `members` logs.
+
+    Raises
+    ------
+    PerceptError : as of `select`, for either set; or no voxel of `name` lies in the mask
+    """
+    inside = select(table, name, custom)
+    through = select(table, mask, custom)[inside]
+    if not through.any():
+        raise PerceptError(
+            f"none of the {inside.sum()} voxels of the ROI set {name!r} lies in {mask!r}, so that this mask "
+            "would set the whole input of the decoder to 0 and there would be nothing to learn from. Choose "
+            "another `mask`, or a `roi` that overlaps with it."
+        )
+    log.info("the mask %s keeps %d of %d voxels of %s", mask, through.sum(), len(through), name)
+    return through
 
 
 def count(table: pd.DataFrame, custom: Custom = NONE) -> dict[str, int]:

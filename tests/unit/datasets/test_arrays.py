@@ -4,7 +4,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from arrays_lab import AREAS, N_RUNS, N_TRIALS, SHAPE, STIMULI, Lab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,6 +12,7 @@ from nilearn.signal import clean
 from percept.datasets import arrays
 from percept.datasets.arrays.betas import detrended
 from percept.datasets.arrays.readers import read_array, read_rows
+from tests.unit.datasets.arrays_lab import AREAS, N_RUNS, N_TRIALS, SHAPE, STIMULI, Lab
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from arrays_lab import AFFINE, SHAPE, Lab
 from pydantic import ValidationError
 
 from percept.datasets import arrays
 from percept.files import PerceptError
+from tests.unit.datasets.arrays_lab import AFFINE, SHAPE, Lab
 
 
 class MakesAFile:

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from arrays_lab import Lab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from percept.datasets import arrays
 from percept.files import PerceptError
+from tests.unit.datasets.arrays_lab import Lab
 
 
 @pytest.fixture
@@ -180,3 +180,47 @@ def test_an_id_that_no_stimulus_has_is_named(lab, stimuli):
 def test_the_first_stimulus_without_an_image_is_named(lab, stimuli, shown, message):
     with pytest.raises(PerceptError, match=message):
         arrays.read_subject(with_stimuli(lab, stimuli(lab), shown), "s1")
+
+
+def told(lab, columns, subjects=("s1",), **more):
+    """A data set whose trial tables say more about six trials of three images."""
+    shown = ["cat", "ant", "cat", "dog", "ant", "cat"]
+    for number, subject in enumerate(subjects):
+        texts = {name: values[number] for name, values in columns.items()}
+        lab.table(f"{subject}.csv", pd.DataFrame({"run": 1, "stimulus": shown, **texts}))
+    return lab.dataset(
+        subjects=subjects,
+        stimuli={"path": lab.images(stems=["cat", "ant", "dog"])},
+        betas={"path": lab.array("b.npy", lab.matrix[:6])},
+        trials={"path": lab.path("{subject}.csv"), **more},
+    )
+
+
+SAID = ["a cat", "", "the  cat ", "a dog, sleeping", "an ant", "a cat"]
+
+
+def test_captions_are_the_distinct_texts_of_all_trials_of_an_image(lab):
+    other = ["my cat", "ants", *[None] * 4]
+    source = arrays.source(told(lab, {"caption": [SAID, other]}, ["s1", "s2"]))
+    assert source.captions([2, 0, 2, 1]) == [
+        ("a dog, sleeping",), ("an ant", "ants"), ("a dog, sleeping",), ("a cat", "the  cat", "my cat"),
+    ]  # fmt: skip
+
+
+def test_objects_are_the_names_of_the_first_row_that_has_some(lab):
+    objects = [None, "ant, leaf", "cat", "dog,cat", "leaf", "dog"]
+    source = arrays.source(told(lab, {"objects": [objects]}))
+    assert source.objects([0, 1, 2]) == [("ant", "leaf"), ("cat",), ("dog", "cat")]
+
+
+@pytest.mark.parametrize("what", ["captions", "objects"])
+def test_a_table_that_says_nothing_is_named(lab, what):
+    source = arrays.source(told(lab, {"caption": [["a cat", *[None] * 5]]}))
+    with pytest.raises(PerceptError, match=r"says nothing about \d stimuli, the first is 0"):
+        getattr(source, what)([0, 1, 2])
+
+
+def test_trials_that_are_left_out_say_nothing(lab):
+    dataset = told(lab, {"caption": [SAID]}, leave_out=["dog"])
+    with pytest.raises(PerceptError, match="1 stimuli, the first is 2"):
+        arrays.source(dataset).captions([0, 1, 2])

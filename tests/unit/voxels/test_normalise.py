@@ -258,6 +258,56 @@ def test_the_statistics_that_were_applied_are_recorded(folder, tmp_path, how):
     np.testing.assert_allclose(X, rebuilt, rtol=2e-5, atol=2e-5)
 
 
+MASKS = {"ventral": ("prf-visualrois:hV4", "prf-visualrois:V1d"), "V1": ("prf-visualrois",)}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("mask", ["all", "ventral", "hV4"])
+def test_a_mask_sets_all_else_to_zero_and_keeps_the_width(folder, how, mask, tmp_path):
+    whole, _ = normalisation.load_recorded(folder, "all", how)
+    X, applied = normalisation.load_recorded(folder, "all", how, MASKS, mask=mask)
+    columns = {"all": range(7), "ventral": [2, 4], "hV4": [2]}[mask]
+    inside = np.isin(np.arange(7), columns)
+    assert X.shape == whole.shape and applied.kept.tolist() == inside.tolist()
+    np.testing.assert_array_equal(X[:, inside], whole[:, inside])
+    assert (X[:, ~inside] == 0).all()  # exactly, in rows that train as in those that validate and test
+    normalisation.write_statistics(tmp_path / "normalisation.h5", applied)
+    assert normalisation.read_statistics(tmp_path / "normalisation.h5").kept.tolist() == inside.tolist()
+
+
+def test_a_mask_selects_among_the_voxels_of_the_roi_by_place_not_by_number(folder):
+    """Index 1 of the public code meant set 2 here and set 1 there; a name means the same everywhere."""
+    X, applied = normalisation.load_recorded(folder, "V1", "none", MASKS, mask="ventral")
+    assert applied.kept.tolist() == [
+        name in ("hV4", "V1d") for name in load(folder, "V1", "none", MASKS)[2]["prf_visualrois"]
+    ]
+    assert (X[:, ~applied.kept] == 0).all() and (X[:, applied.kept] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("roi", "mask", "message"),
+    [
+        ("hV4", "V2", "selects none|none of the 1 voxels"),
+        ("hV4", "V9", "no ROI set 'V9'"),
+        ("all", "bodies", "no atlas 'floc-bodies'"),
+        ("all", "mistaken", "has no label 'V7'"),
+    ],
+)
+def test_a_mask_that_cannot_be_is_named(folder, roi, mask, message):
+    custom = {"mistaken": ("prf-visualrois:V7",)}
+    with pytest.raises(PerceptError, match=message):
+        normalisation.load_recorded(folder, roi, "none", custom, mask=mask)
+
+
+def test_a_region_that_this_subject_lacks_is_empty_and_named_in_the_log(folder, caplog):
+    caplog.set_level("INFO")
+    labels = {"some": ("prf-visualrois:hV4", "prf-visualrois:V3d")}
+    _, applied = normalisation.load_recorded(folder, "all", "none", labels, mask="some")
+    assert np.flatnonzero(applied.kept).tolist() == [2]
+    assert "no voxel of this subject carries prf-visualrois:V3d" in caplog.text
+    assert "the mask some keeps 1 of 7 voxels of all" in caplog.text
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not hdf5"])
 def test_a_damaged_record_is_named(tmp_path, content):
     path = tmp_path / "normalisation.h5"

@@ -154,6 +154,7 @@ def test_more_data_than_announced_are_refused(tmp_path, files, betas, index):
         (gzip.compress(b"x" * 999), "has no valid NIfTI-1 header"),
         (gzip.compress(bytes(999)), "has no valid NIfTI-1 header"),
     ],
+    ids=["text", "letters", "zeros"],  # the bytes of gzip hold the time: names would differ between processes
 )
 def test_what_is_no_nifti_is_named(tmp_path, index, content, message):
     path = tmp_path / "s.nii.gz"

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.signal import detrend
 
 from percept.datasets.arrays.readers import blocks, open_volumes, read_array, read_volume
 from percept.datasets.arrays_config import ArraysDataset, is_volume, locate
@@ -152,6 +151,8 @@ def detrended(betas: NDArray, trials: pd.DataFrame) -> NDArray:
 
 
 def _without_line(run: NDArray) -> NDArray:
+    from scipy.signal import detrend
+
     left = detrend(run, axis=0)
     rounding = np.finfo(np.float32).eps * np.abs(run).max(axis=0)  # betas come as float32 or coarser
     left[:, np.abs(left).max(axis=0) <= rounding] = 0

@@ -8,7 +8,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.io import loadmat, whosmat
 
 from percept.files import PerceptError, read_parquet
 
@@ -64,6 +63,8 @@ def _read_mat(path: Path, variable: str | None) -> NDArray:
     if h5py.is_hdf5(path):
         with _open_h5(path) as file:
             return file[_choose(_datasets(file), variable, path)][...].T
+    from scipy.io import loadmat, whosmat
+
     try:
         name = _choose([entry[0] for entry in whosmat(path)], variable, path)
         return loadmat(path, variable_names=[name])[name]

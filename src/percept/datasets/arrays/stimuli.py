@@ -1,7 +1,7 @@
 """Stimuli of a lab's own data: which id each one has, its image, its label."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from percept.datasets.arrays import trials
-from percept.datasets.arrays.readers import n_rows, read_rows
+from percept.datasets.arrays.readers import n_rows, read_rows, read_table
 from percept.datasets.arrays_config import ArraysDataset, StimuliSource, locate
 from percept.files import PerceptError
 
@@ -130,11 +130,7 @@ def images(ds: ArraysDataset, stimuli: Sequence[int]) -> NDArray:
     if path.is_dir():
         files = _image_files(path)
         _known(stimuli, files, ds)
-        distinct = {
-            int(stimulus): _read_image(files[int(stimulus)][1], ds.stimuli) for stimulus in set(stimuli)
-        }
-        _same_size({files[number][1]: image.shape for number, image in distinct.items()})
-        return np.stack([distinct[int(stimulus)] for stimulus in stimuli])
+        return read_files([files[int(stimulus)][1] for stimulus in stimuli], ds.stimuli.size)
     _known(stimuli, range(n_rows(path, ds.stimuli.variable)), ds)
     return _from_array(path, ds.stimuli, np.asarray(stimuli, dtype=int))
 
@@ -147,10 +143,26 @@ def _known(stimuli: Sequence[int], known: Collection[int], ds: ArraysDataset) ->
         )
 
 
-def _read_image(path: Path, source: StimuliSource) -> NDArray:
+def read_files(paths: Sequence[Path], size: int | None = None) -> NDArray[np.uint8]:
+    """Image files (n, row, column, 3), in the order asked for; a file that is named twice is read once.
+
+    Parameters
+    ----------
+    size : pixels of the central square to which each is brought; None leaves them as they are
+
+    Raises
+    ------
+    PerceptError : an image is damaged, or of another size than the others
+    """
+    distinct = {path: _read_image(path, size) for path in dict.fromkeys(paths)}
+    _same_size({path: image.shape for path, image in distinct.items()})
+    return np.stack([distinct[path] for path in paths])
+
+
+def _read_image(path: Path, size: int | None) -> NDArray:
     try:
         with Image.open(path) as image:
-            return _resized(image.convert("RGB"), source.size)
+            return _resized(image.convert("RGB"), size)
     except (UnidentifiedImageError, OSError) as error:
         raise PerceptError(f"{path} is not readable as an image ({error}): replace the file.") from error
 
@@ -172,8 +184,8 @@ def _same_size(shapes: dict[Path, tuple[int, ...]]) -> None:
         if shape != first[1]:
             raise PerceptError(
                 f"{path} has {shape[1]} x {shape[0]} pixels and {first[0]} {first[1][1]} x {first[1][0]}, "
-                "but images are compared pixel by pixel. Set `dataset.stimuli.size` to bring them to one "
-                "size."
+                "but images are compared pixel by pixel. Set `dataset.stimuli.size` (of a challenge tree: "
+                "`dataset.size`) to bring them to one size."
             )
 
 
@@ -192,11 +204,62 @@ def _from_array(path: Path, source: StimuliSource, rows: NDArray) -> NDArray:
     return np.stack([_resized(Image.fromarray(image), source.size) for image in stack])
 
 
+def texts(ds: ArraysDataset, stimuli: Sequence[int], column: str) -> list[tuple[str, ...]]:
+    """What a column of the trial tables, such as `caption`, says about stimuli, in the order asked for.
+
+    Each row may say something else: these are the distinct texts of all trials of a stimulus, of all
+    subjects, in the order of the tables.
+
+    Raises
+    ------
+    PerceptError : no table has the column, or no row of a stimulus says anything
+    """
+    known = catalogue(ds)
+    said: dict[int, dict[str, None]] = {}
+    for subject in ds.subjects:
+        for number, text in _told(ds, subject, column, known):
+            said.setdefault(number, {})[text] = None
+    silent = [int(stimulus) for stimulus in stimuli if int(stimulus) not in said]
+    if silent:
+        raise PerceptError(
+            f"data set {ds.name}: the column `{column}` of the trial tables ({locate(ds.trials.path, '*')}) "
+            f"says nothing about {len(silent)} stimuli, the first is {silent[0]}. Add the column, with a "
+            "text in at least one row of each stimulus, or name a target that reads images."
+        )
+    return [tuple(said[int(stimulus)]) for stimulus in stimuli]
+
+
+def _told(ds: ArraysDataset, subject: str, column: str, known: dict[str, int]) -> Iterator[tuple[int, str]]:
+    """Stimulus and text of the rows of one table that are used and say something."""
+    path = locate(ds.trials.path, subject)
+    table = read_table(path, ds.trials.names)
+    if column in table:
+        shown = trials.read_table(ds, subject)
+        told = table[column].fillna("").astype(str).str.strip()
+        rows = trials.used(ds, shown) & (told != "").to_numpy()
+        ids = identify(ds, shown.stimulus[rows].tolist(), known, f"{path} (subject {subject})")
+        yield from zip(ids.tolist(), told[rows], strict=True)
+
+
 @dataclass(frozen=True)
-class LabelSource:
-    """What targets can ask of a data set whose stimuli are labels."""
+class _Told:
+    """What trial tables may say about stimuli."""
 
     ds: ArraysDataset
+
+    def captions(self, stimuli: Sequence[int]) -> list[tuple[str, ...]]:
+        """From the column `caption`; errors as of `texts`."""
+        return texts(self.ds, stimuli, "caption")
+
+    def objects(self, stimuli: Sequence[int]) -> list[tuple[str, ...]]:
+        """From the column `objects`, names parted by commas, the largest first; errors as of `texts`."""
+        rows = texts(self.ds, stimuli, "objects")
+        return [tuple(name.strip() for name in row[0].split(",")) for row in rows]
+
+
+@dataclass(frozen=True)
+class LabelSource(_Told):
+    """What targets can ask of a data set whose stimuli are labels."""
 
     def labels(self, stimuli: Sequence[int]) -> list[str]:
         """One category name per stimulus; errors as of `labels`."""
@@ -204,10 +267,8 @@ class LabelSource:
 
 
 @dataclass(frozen=True)
-class ImageSource:
+class ImageSource(_Told):
     """What targets can ask of a data set that has images."""
-
-    ds: ArraysDataset
 
     def images(self, stimuli: Sequence[int]) -> NDArray:
         """Images (stimulus, row, column, 3) uint8; errors as of `images`."""

@@ -154,10 +154,10 @@ def retrieval_limits(
 
     Returns
     -------
-    Long table: limit ("bayes_oracle", "bayes_finite"), unit, direction, metric (top1, top5, two_way,
-    median_rank, bits; "two_way_gaussian" is the closed form for Gaussian features, see `two_way_closed`),
-    pool, n_repeats (mean), value, se (Monte Carlo standard error), information (bits about an image,
-    `model.information`, mean over images).
+    Long table: limit ("bayes_oracle", "bayes_finite"), unit, direction, metric (top1, top5, top10,
+    two_way, median_rank, mean_rank, bits; "two_way_gaussian" is the closed form for Gaussian features, see
+    `two_way_closed`), pool, n_repeats (mean), value, se (Monte Carlo standard error), information (bits about
+    an image, `model.information`, mean over images).
 
     Raises
     ------
@@ -219,9 +219,9 @@ def _log_mean_exp(scores: Floats) -> Floats:
 def metrics(scores: Floats, pools: Sequence[int]) -> list[dict[str, object]]:
     """Metrics of a square score matrix whose diagonal is the truth: records of metric, pool, value.
 
-    top1 and top5 are exact expectations over random pools; two_way, median_rank and bits are of the whole
-    pool. bits is the mean log2 of the truth's posterior times the pool: the information that the scores,
-    taken as log likelihoods, give about which candidate it was.
+    top1, top5 and top10 are exact expectations over random pools; two_way, the ranks and bits are of the
+    whole pool. bits is the mean log2 of the truth's posterior times the pool: the information that the
+    scores, taken as log likelihoods, give about which candidate it was.
     """
     n = len(scores)
     own = np.diag(scores)[:, None]
@@ -229,13 +229,14 @@ def metrics(scores: Floats, pools: Sequence[int]) -> list[dict[str, object]]:
     records = [
         {"metric": f"top{k}", "pool": pool, "value": expected_topk(better, ties, n, pool, k).mean()}
         for pool in pools
-        for k in (1, 5)
+        for k in (1, 5, 10)
         if pool > k
     ]
     log_posterior = own[:, 0] - _log_mean_exp(scores)  # relative to 1 / n
     whole = {
         "two_way": 1 - (better + ties / 2).mean() / (n - 1),
         "median_rank": np.median(1 + better + ties / 2),
+        "mean_rank": (1 + better + ties / 2).mean(),
         "bits": log_posterior.mean() / np.log(2),
     }
     return records + [{"metric": metric, "pool": n, "value": value} for metric, value in whole.items()]

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.io import savemat
 
 from percept.datasets.nsd_keys import EXPDESIGN, N_STIMULI, STIM_INFO, TRIALS_PER_SESSION
 from percept.datasets.nsd_tables import Design
@@ -29,6 +28,8 @@ RESPONSE_COLUMNS = (
 
 def write_expdesign(design: Design, seed: int, root: Path) -> None:
     """Write nsd_expdesign.mat."""
+    from scipy.io import savemat
+
     with atomic(root / EXPDESIGN) as temporary:
         savemat(temporary, experiment.matlab(design, seed), do_compression=True)
 
