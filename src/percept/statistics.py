@@ -186,12 +186,25 @@ def paired_comparison(
             f"a paired comparison needs the same items for both methods, but one has {first.shape} values "
             f"and the other {second.shape}: compare only what was scored on the same test images"
         )
-    gain = first - second
-    draws = bootstrap(gain, n_resamples, rng or np.random.default_rng(0))
-    observed = float(gain.mean())
-    slack = 1e-12 * max(1.0, float(np.abs(gain).max()))  # sums in another order differ in the last digit
-    p_value = permutation_p(abs(observed) - slack, np.abs(draws - observed))
-    return Comparison(observed, *percentile_interval(draws, confidence), p_value, len(gain))
+    (found,) = compare_gains(first[:, None] - second[:, None], n_resamples, confidence, rng)
+    return found
+
+
+def compare_gains(
+    gains: NDArray, n_resamples: int = 1000, confidence: float = 0.95, rng: np.random.Generator | None = None
+) -> list[Comparison]:
+    """What `paired_comparison` says of several pairs of methods, whose differences are (item, pair).
+
+    All pairs share each resample, which is drawn once.
+    """
+    draws = bootstrap(gains, n_resamples, rng or np.random.default_rng(0))  # (resample, pair)
+    found = []
+    for gain, own in zip(gains.T, draws.T, strict=True):
+        observed = float(gain.mean())
+        slack = 1e-12 * max(1.0, float(np.abs(gain).max()))  # sums in another order differ in the last digit
+        p_value = permutation_p(abs(observed) - slack, np.abs(own - observed))
+        found.append(Comparison(observed, *percentile_interval(own, confidence), p_value, len(gain)))
+    return found
 
 
 def permutation_p(observed: float, null: ArrayLike) -> float:

@@ -3,6 +3,7 @@
 Pure functions over the published rows and the predictions behind them; `audit.audit` runs them.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,11 @@ from percept.evaluation.measure import choose_items
 from percept.evaluation.retrieval import Scorer
 from percept.statistics import standard_error
 
+RANKS = ("median_rank", "mean_rank")  # lower is better, and no share of anything
 EQUAL = 1e-4  # of a published score: its recount uses the same scores, in another order
 TAIL = 1.5  # sd of two-way per item over its distance from 1; 1 where ranks fall off exponentially
 ABOVE = 3.0  # standard errors by which a result may exceed its limit
-OFF_CHANCE = 4.0  # standard errors by which a shuffled pairing may differ from chance
+FALSE_ALARM = 1e-3  # probability that the shuffled pairings of a sound run are called off chance
 
 
 def shuffled_at_chance(rows: pd.DataFrame, permutations: int) -> Finding:
@@ -34,7 +36,8 @@ def shuffled_at_chance(rows: pd.DataFrame, permutations: int) -> Finding:
     error = standard_error(null["ci_low"], null["ci_high"]) / np.sqrt(permutations)
     distance = null["value"] - null["chance"]
     distance = distance.where((null["metric"] != "bits") | (distance > 0), 0.0)
-    off = null[np.abs(distance) > OFF_CHANCE * error + 1e-9]
+    allowed = NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * len(null)))  # in standard errors (Bonferroni)
+    off = null[np.abs(distance) > allowed * error + 1e-9]
     if len(off):
         detail = f"shuffled pairing is off chance: {some(map(_quantity, off.to_dict('records')))}"
         return Finding(name, False, f"{detail}; a leak that does not need the pairing, or wrong chance")
@@ -50,7 +53,7 @@ def below_limit(rows: pd.DataFrame) -> Finding:
     learner assumes, not for everything that could be assumed.
     """
     name = "below-limit"
-    own = rows[rows["control"].isna() & (rows["metric"] != "median_rank")]
+    own = rows[rows["control"].isna() & ~rows["metric"].isin(RANKS)]
     above, ahead = _exceeding(own, "limit_oracle"), _exceeding(own, "limit_finite")
     if above:
         detail = f"better than the best possible decoder, so it sees what it should not: {some(above)}"

@@ -29,9 +29,11 @@ def chance(metric: str, pool: int) -> float:
     forms = {
         "top1": 1 / pool,
         "top5": min(1.0, 5 / pool),
+        "top10": min(1.0, 10 / pool),
         "two_way": 0.5,
         "pixel_two_way": 0.5,
         "median_rank": (pool + 1) / 2,
+        "mean_rank": (pool + 1) / 2,
         "bits": 0.0,
     }
     if metric not in forms:
@@ -75,6 +77,14 @@ def random_train(n: int, n_train: int, seed: int = 0) -> NDArray:
     """Rows of training images, (n,), drawn at random; without repetition while they last."""
     rng = np.random.default_rng(seed)
     return rng.choice(n_train, size=n, replace=n > n_train)
+
+
+def derangement(n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Another row for each of `n`, (n,), in a single random cycle: a pairing in which none is right."""
+    order = np.random.default_rng(seed).permutation(n)
+    partner = np.empty_like(order)
+    partner[order] = np.roll(order, 1)
+    return partner
 
 
 def share(value: ArrayLike, limit: ArrayLike, chance: ArrayLike) -> NDArray:

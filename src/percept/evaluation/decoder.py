@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,13 +14,10 @@ from percept.evaluation import controls, correlation, retrieval, table
 from percept.evaluation.measure import Items, Measure, Scores, choose_items, images_as_items, summarise
 from percept.evaluation.retrieval import Question, Scorer
 from percept.evaluation.table import Label
-from percept.statistics import benjamini_hochberg, paired_comparison
 
 log = logging.getLogger(__name__)
+TOP = (1, 5, 10)  # ranks up to which an answer counts
 CALIBRATED = "likelihood"  # the scoring rule whose scores are log likelihoods
-COMPARED = ["dataset", "protocol", "subject", "what", "unit", "metric", "direction", "pool"]
-PAIR = ["name_first", "scoring_first", "name_second", "scoring_second"]
-PAIR += ["difference", "ci_low", "ci_high", "p_value", "n"]
 
 
 class Predictions(Protocol):
@@ -123,7 +119,7 @@ def _retrieval(
 def retrieval_measures(
     question: Question, pools: list[int], calibrated: bool, note: str | None = None
 ) -> Iterator[Measure]:
-    """Top-1 and top-5 in every pool, then two-way, median rank and bits in the whole one.
+    """Top-1, top-5 and top-10 in every pool, then two-way, ranks and bits in the whole one.
 
     One at a time, because each holds a value for every query and candidate. A single candidate is no
     question; a top-5 in a pool of five or fewer is no answer.
@@ -140,12 +136,14 @@ def retrieval_measures(
         return Measure(metric, values, if_true, expected, question.direction, pool, note=said)
 
     for pool in pools:
-        for metric, k in (("top1", 1), ("top5", 5)):
+        for k in TOP:
             if pool > k:
-                yield measure(metric, pool, retrieval.top_k(own, pool, k), retrieval.top_k(every, pool, k))
+                yield measure(f"top{k}", pool, retrieval.top_k(own, pool, k), retrieval.top_k(every, pool, k))
     yield measure("two_way", whole, retrieval.two_way(own), retrieval.two_way(every))
-    rank = measure("median_rank", whole, retrieval.expected_rank(own), retrieval.expected_rank(every))
-    yield rank._replace(statistic="median", lower_is_better=True)
+    ranks = (retrieval.expected_rank(own), retrieval.expected_rank(every))
+    for statistic in ("median", "mean"):
+        rank = measure(f"{statistic}_rank", whole, *ranks)
+        yield rank._replace(statistic=statistic, lower_is_better=True)
     if calibrated:
         bits = retrieval.posterior_bits(question.scores)
         yield measure("bits", whole, bits[np.arange(len(bits)), question.truth], bits)
@@ -188,39 +186,3 @@ def _agreement(
     yield Measure("pattern_correlation", pattern.values, pattern.if_true)
     variance = correlation.explained_variance(*three, train_mean)
     yield Measure("r2", variance.values, variance.if_true)
-
-
-def compare(items: pd.DataFrame, settings: EvaluationConfig) -> pd.DataFrame:
-    """Paired comparisons of every two methods of a subject, per quantity, on the items they share.
-
-    A method is a name with its scoring rule; its seeds are averaged first. Medians are not compared.
-
-    Parameters
-    ----------
-    items : the table of items of several methods
-
-    Returns
-    -------
-    One row per quantity and pair: `difference` (first - second) with interval, two-sided `p_value`, and
-    `q_value`, the false discovery rate over all rows (Benjamini and Hochberg 1995).
-    """
-    own = items[items["control"].isna() & (items["metric"] != "median_rank")]
-    own = own.assign(run=own["run"].fillna(-1), scoring=own["scoring"].fillna(""))
-    records = []
-    for key, group in own.groupby(COMPARED, dropna=False, sort=False):
-        methods = group.pivot_table("value", ["stimulus", "run"], ["name", "scoring"], aggfunc="mean")
-        for first, second in combinations(methods.columns, 2):
-            shared = methods[[first, second]].dropna().to_numpy(np.float64)
-            if len(shared):
-                records.append(dict(zip(COMPARED, key, strict=True)) | _pair(first, second, shared, settings))
-    compared = pd.DataFrame(records, columns=[*COMPARED, *PAIR])
-    return compared.assign(q_value=benjamini_hochberg(compared["p_value"]))
-
-
-def _pair(
-    first: tuple[str, str], second: tuple[str, str], shared: NDArray, settings: EvaluationConfig
-) -> dict[str, object]:
-    rng = np.random.default_rng(settings.seed)
-    result = paired_comparison(*shared.T, settings.bootstrap, settings.confidence, rng)
-    names = (first[0], first[1] or None, second[0], second[1] or None)
-    return dict(zip(PAIR, (*names, *result), strict=True))

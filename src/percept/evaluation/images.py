@@ -1,131 +1,170 @@
-"""Image metrics per reconstruction, as the field defines them (Ozcelik and VanRullen, Scotti et al. 2023).
+"""Pixel metrics per reconstruction, as the field defines them (Ozcelik and VanRullen, Scotti et al. 2023).
 
-Values depend on the size at which they are computed: the field enlarges both images to 425 x 425 with plain
-bilinear interpolation (`resize`). Blurred images score high in SSIM: read it beside `mean_image`.
+Values depend on the size at which they are computed: the field resizes both images to 256 x 256 and enlarges
+the result to 425 x 425, bilinearly, without antialiasing. Blurred images score high in SSIM: read it beside
+`mean_image` and `recovery`.
 """
+
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.evaluation.correlation import feature_blocks, standardised_rows
-from percept.evaluation.retrieval import Ranks, identical_rows, rank
+from percept.backbones.metric import COMMON
+from percept.backbones.resize import resize, resized
+from percept.evaluation.correlation import feature_blocks
 
 FIELD_SIZE = 425  # pixels; the side of NSD's images
+LUMINANCE = (0.2125, 0.7154, 0.0721)  # of red, green, blue (ITU-R BT.709, as scikit-image rounds it)
+SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, in pixels (Wang et al. 2004)
+STABILISERS = (0.01**2, 0.03**2)  # of SSIM, for images in [0, 1]
+BOTH, ROWS = (0, 1), (0,)  # axes along which SSIM's window extends
 
 
-def pixel_correlations(reconstructed: NDArray, true: NDArray) -> NDArray:
-    """Pearson correlation over all values of two images, (reconstruction, true image).
-
-    The diagonal is PixCorr. An image of a single value correlates 0 with everything.
-
-    Parameters
-    ----------
-    reconstructed, true : (image, height, width, 3), uint8, or float in [0, 1]
+def common(images: NDArray[np.uint8], antialias: bool = False) -> NDArray[np.float32]:
+    """Images (image, 256, 256, 3) in [0, 1] of images (image, height, width, 3): what is compared.
 
     Raises
     ------
-    ValueError : images of different sizes, or float values outside [0, 1]
+    ValueError : not 8-bit colour images
     """
-    demand_same_size(reconstructed, true)
-    made, shown = standardised_rows(reconstructed), standardised_rows(true)
-    correlations = np.zeros((len(reconstructed), len(true)))
-    for part in feature_blocks(made.rows.shape[1]):
-        correlations += made.block(part) @ shown.block(part).T
-    return np.clip(correlations, -1, 1)
+    return resized(images, COMMON, antialias=antialias).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def ssim(reconstructed: NDArray, true: NDArray) -> NDArray:
-    """Structural similarity of grey images, (image,); 1 for equal ones, well above 0 for any two scenes.
+def pixel_vectors(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors (image, value) whose products are Pearson correlations of the images at 425 x 425.
 
-    Gaussian window of sigma 1.5 (11 pixels), population covariance, range 1, in two dimensions. Codes that
-    passed `multichannel` to scikit-image below 0.20 took columns for channels and got higher values.
-
-    Raises
-    ------
-    ValueError : images of different sizes, smaller than the window, or float values outside [0, 1]
-    """
-    from skimage.color import rgb2gray
-    from skimage.metrics import structural_similarity
-
-    demand_same_size(reconstructed, true)
-    if min(true.shape[1:3]) < 11:
-        raise ValueError(
-            f"SSIM needs images of at least 11 x 11 pixels, its window, not {true.shape[1]} x "
-            f"{true.shape[2]}: enlarge both with `images.resize`"
-        )
-    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    pairs = zip(reconstructed, true, strict=True)
-    grey = ((rgb2gray(unit_range(made)), rgb2gray(unit_range(shown))) for made, shown in pairs)
-    return np.array([structural_similarity(made, shown, **window) for made, shown in grey])
-
-
-def identification_ranks(correlations: NDArray, true: NDArray) -> Ranks:
-    """Ranks of the own image among all true images, for each reconstruction.
-
-    The field's orientation: the reconstruction is fixed, the true images compete. The other one, described
-    in some papers, rewards reconstructions that resemble everything. Reconstructions that are all the same
-    score 50 % in two-way, exactly. Duplicated true images are ties.
+    Enlarging is linear, U along each axis, so that the product of two enlarged images is one of the small
+    ones with G = U'U in between, and G = C'C with C of two diagonals: C a C' stands for the enlarged image a
+    with a third of its values. An image of a single value becomes 0, and correlates 0 with everything.
 
     Parameters
     ----------
-    correlations : (reconstruction, true image), own image on the diagonal
-    true : (image, ...), to find duplicates
+    images : (image, 256, 256, 3), see `common`
     """
-    return rank(correlations, np.arange(len(correlations)), identical_rows(true))
+    vectors = np.empty((len(images), images[0].size), dtype=np.float32)
+    for vector, image in zip(vectors, images, strict=True):  # one at a time: it stays in the cache
+        vector[:] = _pixel_vector(image)
+    return vectors
 
 
-def resize(images: NDArray, size: int = FIELD_SIZE) -> NDArray:
-    """Square images (image, size, size, 3) uint8 by bilinear interpolation without antialiasing.
+def _pixel_vector(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    size = len(image)
+    share = enlargement(size).sum(axis=0) / FIELD_SIZE  # weight of each small row in the mean
+    centred = image - np.float32(share @ image.mean(axis=2, dtype=np.float64) @ share)
+    half = _along_rows(_factor(size), centred)
+    vector = _along_rows(_factor(size), half.swapaxes(0, 1)).ravel()
+    norm = np.linalg.norm(vector)
+    if norm <= 1e-6 * FIELD_SIZE:  # rounding of the mean is not variation
+        return np.zeros_like(vector)
+    return vector / norm
 
-    Pixel centres at halves, as torchvision's `Resize(..., antialias=False)`; images of the size are returned
-    as they are.
 
-    Parameters
-    ----------
-    images : (image, height, width, 3) uint8
-    """
-    if images.shape[1:3] == (size, size):
-        return images
-    rows, columns = _bilinear(images.shape[1], size), _bilinear(images.shape[2], size)
-    out = np.empty((len(images), size, size, images.shape[3]), dtype=np.uint8)
-    for image, small in zip(out, images, strict=True):  # one at a time: float images are large
-        wide = np.einsum("os,srk->ork", rows, small.astype(np.float32), optimize=True)
-        image[:] = np.rint(np.einsum("os,rsk->rok", columns, wide, optimize=True))
+@cache
+def _factor(size: int) -> NDArray[np.float32]:
+    """The two diagonals (2, size) of the Cholesky factor C of U'U; the last of the second is 0."""
+    from scipy.linalg import cholesky_banded
+
+    gram = enlargement(size).T @ enlargement(size)
+    off = np.append(0.0, np.diag(gram, 1))
+    above, main = cholesky_banded(np.stack([off, np.diag(gram)]))
+    return np.stack([main, np.append(above[1:], 0.0)]).astype(np.float32)
+
+
+def _along_rows(factor: NDArray[np.float32], image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """C times an image (row, column, channel)."""
+    main, above = factor[:, :, None, None]
+    out = main * image
+    out[:-1] += above[:-1] * image[1:]
     return out
 
 
-def _bilinear(size: int, out: int) -> NDArray:
-    """Weights (out, size) float32 of linear interpolation along one axis, clamped at the border."""
-    at = np.clip((np.arange(out) + 0.5) * size / out - 0.5, 0, size - 1)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size))).astype(np.float32)
+@cache
+def enlargement(size: int) -> NDArray[np.float64]:
+    """Weights (425, size) of bilinear interpolation along one axis, clamped at the border; rows sum to 1."""
+    at = np.clip((np.arange(FIELD_SIZE) + 0.5) * size / FIELD_SIZE - 0.5, 0, size - 1)
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
 
 
-def unit_range(image: NDArray) -> NDArray:
-    """The image as float64 in [0, 1].
+def products(made: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Products (made, shown) of unit vectors, summed in float64."""
+    found = np.zeros((len(made), len(shown)))
+    for part in feature_blocks(made.shape[1]):
+        found += made[:, part].astype(np.float64) @ shown[:, part].astype(np.float64).T
+    return np.clip(found, -1, 1)
 
-    Raises
-    ------
-    ValueError : a float image with values outside [0, 1], or that are not numbers
+
+def pixel_correlations(made: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Pearson correlation over all values of two images, (made, shown); the diagonal is PixCorr.
+
+    Parameters
+    ----------
+    made, shown : (image, height, width, 3) uint8; sizes may differ between the two
     """
-    if image.dtype == np.uint8:
-        return image / 255.0
-    if not (image.min() >= 0 and image.max() <= 1):  # also false for nan
-        raise ValueError(
-            f"an image of type {image.dtype} has values from {image.min():.3g} to {image.max():.3g}: metrics "
-            "need uint8, or float in [0, 1]; clip before scoring, as the shown image would be"
-        )
-    return image.astype(np.float64)
+    return products(pixel_vectors(common(made)), pixel_vectors(common(shown)))
 
 
-def demand_same_size(reconstructed: NDArray, true: NDArray) -> None:
-    """Refuse images that cannot be compared pixel by pixel.
+class Moments(NamedTuple):
+    """A grey image with its local mean and variance, which every SSIM against it uses; (row, column) each."""
 
-    Raises
-    ------
-    ValueError : different height, width or channels, or not colour images
+    image: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+
+def field_grey(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Luminance (image, 425, 425) of images (image, 256, 256, 3); grey first, for enlarging is linear."""
+    import torch
+
+    grey = images @ np.array(LUMINANCE, dtype=np.float32)
+    return resize(torch.from_numpy(grey[:, None]), FIELD_SIZE)[:, 0].double().numpy()
+
+
+def moments(grey: NDArray[np.float64], axes: tuple[int, ...] = BOTH) -> Moments:
+    """Local mean and variance of a grey image (row, column)."""
+    mean = _smooth(grey, axes)
+    return Moments(grey, mean, _smooth(grey * grey, axes) - mean * mean)
+
+
+def structural_similarity(made: Moments, shown: Moments, axes: tuple[int, ...] = BOTH) -> float:
+    """SSIM of two grey images in [0, 1] (Wang et al. 2004): 1 for equal ones, well above 0 for any scenes.
+
+    Gaussian window of sigma 1.5 (11 pixels), population covariance, range 1, places where the window leaves
+    the image left out: as scikit-image with `gaussian_weights`. `axes` of rows alone is what codes got that
+    passed `multichannel` to scikit-image below 0.20: columns as channels, and higher values.
     """
-    if reconstructed.shape[1:] != true.shape[1:] or true.ndim != 4 or true.shape[-1] != 3:
-        raise ValueError(
-            f"reconstructions of shape {reconstructed.shape} cannot be compared with images of shape "
-            f"{true.shape}: both need axes (image, height, width, 3) of one size; see `images.resize`"
-        )
+    covariance = _smooth(made.image * shown.image, axes) - made.mean * shown.mean
+    light, contrast = STABILISERS
+    value = (2 * made.mean * shown.mean + light) * (2 * covariance + contrast)
+    value /= made.mean**2 + shown.mean**2 + light
+    value /= made.variance + shown.variance + contrast
+    return float(value.mean())
+
+
+def _smooth(image: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Local means of an image (row, column) where the whole window lies inside it."""
+    from scipy.ndimage import correlate1d
+
+    for axis in axes:
+        image = correlate1d(image, _window(), axis=axis)
+    inside = tuple(slice(RADIUS, -RADIUS) if axis in axes else slice(None) for axis in BOTH)
+    return image[inside]
+
+
+@cache
+def _window() -> NDArray[np.float64]:
+    """Gaussian weights (11,), which sum to 1."""
+    weights = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
+    return weights / weights.sum()
+
+
+def ssim(made: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """SSIM of images pair by pair, (image,).
+
+    Parameters
+    ----------
+    made, shown : (image, height, width, 3) uint8; sizes may differ between the two
+    """
+    pairs = zip(field_grey(common(made)), field_grey(common(shown)), strict=True)
+    return np.array([structural_similarity(moments(first), moments(second)) for first, second in pairs])

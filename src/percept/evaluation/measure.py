@@ -32,6 +32,7 @@ class Measure(NamedTuple):
     statistic: Statistic = "mean"
     lower_is_better: bool = False
     note: str | None = None
+    shuffled: NDArray | None = None  # (row,), values of one shuffled pairing, where all pairs are too many
 
 
 class Items(NamedTuple):
@@ -85,7 +86,13 @@ def choose_items(stimulus: NDArray, run: NDArray) -> Items:
 
 
 def summarise(
-    measures: Iterable[Measure], items: Items, truth: NDArray, label: Label, settings: EvaluationConfig
+    measures: Iterable[Measure],
+    items: Items,
+    truth: NDArray,
+    label: Label,
+    settings: EvaluationConfig,
+    *,
+    keep_shuffled: bool = False,
 ) -> Scores:
     """Score every measure: its row, its floors as rows (chance, shuffled pairing), and its items.
 
@@ -93,27 +100,40 @@ def summarise(
     ----------
     truth : (item,), candidate that is true for each item; items of one run swap them in the null
     label : what the rows are about; when it is a control itself, it gets no floors
+    keep_shuffled : also keep what each item is expected to score under shuffled pairing
 
     Returns
     -------
     Rows in the order of the measures, each followed by its floors.
     """
-    rng = np.random.default_rng(settings.seed)
-    shuffles = shuffled_items(len(truth), settings.permutations, rng, items.run)
+    shuffles = None
     rows, values = [], []
     for measure in measures:
         per_item = items.mean(measure.values)
         null = None
         if measure.if_true is not None and len(truth) > 1:
+            if shuffles is None:  # the same for all measures
+                rng = np.random.default_rng(settings.seed)
+                shuffles = shuffled_items(len(truth), settings.permutations, rng, items.run)
             null = pairing_null(items.mean(measure.if_true), truth, shuffles, measure.statistic)
         rows += _records(measure, per_item, null, settings)
-        values.append(_item_rows(measure, per_item, items))
+        values.append(_item_rows(measure, per_item, items, label.control))
+        if keep_shuffled and (expected := _shuffled(measure, items, truth)) is not None:
+            values.append(_item_rows(measure, expected, items, "shuffled"))
     if label.control is not None:
         rows = [row for row in rows if row["control"] is None]
     keep = [{**row, "control": row["control"] or label.control} for row in rows]
-    named = {k: v for k, v in vars(label).items()}
+    named = {k: v for k, v in vars(label).items() if k != "control"}
     per_item_table = pd.concat(values, ignore_index=True).assign(**named) if values else pd.DataFrame()
     return Scores(table.rows(label, keep), table.conform(per_item_table, table.ITEM_SCHEMA))
+
+
+def _shuffled(measure: Measure, items: Items, truth: NDArray) -> NDArray | None:
+    """What each item (item,) scores in mean over the partners of the others, or with one shuffled partner."""
+    if measure.if_true is None or len(truth) < 2:
+        return None if measure.shuffled is None else items.mean(measure.shuffled)
+    of_partner = items.mean(measure.if_true)[:, truth]  # (item, partner)
+    return (of_partner.sum(axis=1) - np.diag(of_partner)) / (len(truth) - 1)
 
 
 def _records(
@@ -135,12 +155,18 @@ def _records(
         low, high = percentile_interval(null, settings.confidence)
         shuffled = {"value": float(null.mean()), "ci_low": low, "ci_high": high, "control": "shuffled"}
         records.append({**quantity, **shuffled})
+    elif measure.shuffled is not None:
+        rng = np.random.default_rng(settings.seed)
+        once = bootstrap_interval(measure.shuffled, settings.bootstrap, settings.confidence, rng)
+        said = {"control": "shuffled", "note": "one shuffled pairing"}
+        records.append({**quantity, "value": once.value, "ci_low": once.low, "ci_high": once.high, **said})
     return records
 
 
-def _item_rows(measure: Measure, per_item: NDArray, items: Items) -> pd.DataFrame:
+def _item_rows(measure: Measure, per_item: NDArray, items: Items, control: str | None) -> pd.DataFrame:
     return pd.DataFrame(
         {
+            "control": control,
             "metric": measure.metric,
             "direction": measure.direction,
             "pool": measure.pool,

@@ -1,5 +1,6 @@
 """Rows of the long table for voxels: how much of their response repeats, per ROI set."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from percept.evaluation import table
 from percept.evaluation.table import Label
 from percept.voxels import reliability, roi
 
+log = logging.getLogger(__name__)
 REPEATS = 3  # of an image in NSD
 
 
@@ -30,6 +32,9 @@ def score_voxels(
     Rows with `metric` "ncsnr", and "noise_ceiling" (R2 in [0, 1]) for single trials and for means of three;
     `n` is the number of voxels. Without repeated images there are none.
     """
+    if not trials["stimulus"].duplicated().any():
+        log.info("%s: no image was shown twice, so there is no noise ceiling to measure", label.subject)
+        return table.concat([])
     snr = reliability.ncsnr(z, trials["stimulus"], REPEATS, too_few="pooled")
     if not np.isfinite(snr).any():
         return table.concat([])

@@ -16,8 +16,9 @@ from percept.evaluation import scoring, table
 from percept.evaluation.decoder import Candidates, score_decoder
 from percept.evaluation.retrieval import Scorer
 from percept.evaluation.table import Label
-from percept.targets import store
+from percept.targets import pool, store
 
+COMMON = scoring.RULES[0]  # what every method is compared under, besides what was chosen for each
 POOL = 300  # images among which validation chooses a scoring rule; all of them where there are fewer
 
 
@@ -38,11 +39,21 @@ class Run:
 
 
 class Scored(NamedTuple):
-    """Rows of the long table, values of the items under the chosen rules, and the answers given."""
+    """Rows of the long table, values of items (chosen rules, and cosine), and the answers given."""
 
     rows: pd.DataFrame
     items: pd.DataFrame
     answers: pd.DataFrame  # unit, stimulus, run, answer: the stimulus ranked first
+
+
+@dataclass(frozen=True)
+class About:
+    """What all runs of a subject share: test units, trials, settings, and planted faults of a twin."""
+
+    units: Sequence[str]
+    trials: pd.DataFrame
+    settings: EvaluationConfig
+    faults: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -64,29 +75,68 @@ class Swapped:
         return self.scorer.image_from_brain(predicted, candidates)
 
 
-def read(predictions: str | Path, features: str | Path, units: Sequence[str]) -> Run:
+def read(
+    predictions: str | Path, features: str | Path, units: Sequence[str], trials: pd.DataFrame | None = None
+) -> Run:
     """Read one run and choose its scoring rule on validation images; test predictions play no part in that.
 
     Where runs are left out in turn there are no rows that train or validate and never test: cosine stands.
+    Decoders that do not cross-validate have no predictions of training images: no likelihood is calibrated,
+    and cosine is centred on their validation predictions. Of the training features only the mean is needed
+    then, and they are never in memory whole.
 
     Parameters
     ----------
     predictions, features : predictions.h5 of the run, and features.h5 of its target
     units : which test predictions to read: "average", "single", "run"
+    trials : trials of the subject with their `split`; needed without predictions of training images
     """
-    train = read_predictions(predictions, "train")
-    shown = np.unique(train.stimulus)
-    known = _features(features, shown)
-    centre = known.mean(axis=0, dtype=np.float64)
+    train = read_predictions(predictions, "train", missing_ok=True)
+    if train is None and trials is None:
+        raise ValueError(f"{predictions} names no training images: the trials have to say which they are")
     test = {unit: read_predictions(predictions, f"test/{unit}") for unit in units}
+    in_turn = any((found.fold >= 0).any() for found in test.values())
+    if train is None:
+        centre = _mean(features, _trained(trials, in_turn))
+    else:
+        shown = np.unique(train.stimulus)
+        known = _features(features, shown)
+        centre = known.mean(axis=0, dtype=np.float64)
     candidates = {unit: _candidates(features, found, centre) for unit, found in test.items()}
-    if (train.fold >= 0).any():
+    if in_turn:
         return Run(test, candidates, scoring.plain())
+    validation = _validation(predictions, features)
+    if train is None:
+        return Run(test, candidates, scoring.choose_cosine(centre, validation, POOL))
     targets = (
         known if np.array_equal(shown, train.stimulus) else known[np.searchsorted(shown, train.stimulus)]
     )
     calibration = scoring.Calibration(train.predicted, targets)
-    return Run(test, candidates, scoring.choose(calibration, _validation(predictions, features), POOL))
+    return Run(test, candidates, scoring.choose(calibration, validation, POOL))
+
+
+def _trained(trials: pd.DataFrame, in_turn: bool) -> NDArray:
+    """Stimuli, ascending, that trained; where runs are left out in turn every trial trains in other folds."""
+    rows = trials if in_turn else trials[trials["split"] == "train"]
+    return np.unique(rows["stimulus"].to_numpy())
+
+
+def _mean(path: str | Path, stimuli: NDArray) -> NDArray[np.float64]:
+    """Mean features (dim,) of some stimuli, a block of them in memory at a time."""
+    with store.open_features(path) as features:
+        return pool.mean(pool.FeaturesPool(features, stimuli)).astype(np.float64)
+
+
+def score_files(
+    predictions: str | Path,
+    features: str | Path,
+    about: About,
+    label: Label,
+    limits: pd.DataFrame | None = None,
+) -> Scored:
+    """Read one run, and score it; see `read` and `score`. Nothing of it is held any more afterwards."""
+    found = read(predictions, features, about.units, about.trials)
+    return score(found, label, about.settings, limits, about.faults)
 
 
 def _features(path: str | Path, stimuli: NDArray) -> NDArray:
@@ -134,11 +184,13 @@ def score(
     rows = table.concat([one.rows for one in scores]).drop_duplicates(ignore_index=True)
     items = table.concat([one.items for one in scores], table.ITEM_SCHEMA).drop_duplicates(ignore_index=True)
     validated = table.rows(replace(label, unit="average", control="validation"), _validated(run.choice))
-    chosen = [_chosen(part, run.choice.rules) for part in (rows, validated)]
-    own = _chosen(items, run.choice.rules)
+    rows, items, validated = (
+        part.assign(chosen=_chosen(part, run.choice.rules)) for part in (rows, items, validated)
+    )
+    common = (items["scoring"] == COMMON).fillna(False).astype(bool)
     return Scored(
-        table.concat([rows.assign(chosen=chosen[0]), validated.assign(chosen=chosen[1])]),
-        items[own.fillna(True)].reset_index(drop=True),
+        table.concat([rows, validated]),
+        items[items["chosen"].fillna(True).astype(bool) | common].reset_index(drop=True),
         pd.concat(answers, ignore_index=True),
     )
 

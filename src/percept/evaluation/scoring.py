@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from percept.evaluation import retrieval
+from percept.evaluation.components import FLOOR, principal_components, project
 from percept.evaluation.retrieval import Scorer
 
 Rule = Literal["cosine", "centred_cosine", "likelihood"]
@@ -32,8 +33,6 @@ RULES: tuple[Rule, ...] = ("cosine", "centred_cosine", "likelihood")  # simplest
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 IMAGES_PER_DIRECTION = 4  # fewer training images than this per direction, and noise is fitted
 WHITENING = 0.5  # share of the mean variance in the target covariance; 0.3 to 0.9 score alike
-FEW = 1024  # dimensions up to which principal components are computed exactly
-FLOOR = 1e-6  # least noise, as a share of the variance: a perfect decoder has none
 UNVALIDATED: Rule = "centred_cosine"  # robust to a common component, and nothing in it is fitted but means
 UNVALIDATED_RANK = 64
 TABLE = ["direction", "scoring", "rank", "pool", "top1", "se", "chosen"]
@@ -84,8 +83,8 @@ class Likelihood:
 
     def _project(self, predicted: NDArray, candidates: NDArray) -> tuple[NDArray, NDArray]:
         return (
-            _project(predicted, self.predicted_mean, self.basis),
-            _project(candidates, self.target_mean, self.basis),
+            project(predicted, self.predicted_mean, self.basis),
+            project(candidates, self.target_mean, self.basis),
         )
 
     def _given_image(self, brains: NDArray, images: NDArray) -> NDArray:
@@ -138,8 +137,8 @@ class Calibration:
     def reduced(self) -> tuple[NDArray, NDArray]:
         """Predictions and targets along the principal components, (image, rank) each."""
         return (
-            _project(self.predicted, self.predicted_mean, self.components),
-            _project(self.targets, self.target_mean, self.components),
+            project(self.predicted, self.predicted_mean, self.components),
+            project(self.targets, self.target_mean, self.components),
         )
 
 
@@ -222,29 +221,23 @@ def choose(
     ----------
     pool : images per random pool, at most the validation images
     """
-    options = _options(calibration)
-    champions, chosen, tables = {}, {}, []
-    for direction in DIRECTIONS:
-        items = _items(options, direction, validation, pool)
-        if items is None:
-            champions[direction] = champions.get(DIRECTIONS[0], _by_default(options))
-            chosen[direction] = chosen.get(DIRECTIONS[0], champions[direction][UNVALIDATED])
-            continue
-        champions[direction] = _best_of_each_rule(options, items)
-        chosen[direction] = _prefer(champions[direction], items, margin)
-        tables.append(_table(direction, options, items, chosen[direction]))
-    picked = {direction: options[index] for direction, index in chosen.items()}
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=TABLE)
-    return Choice(
-        by_direction={direction: option.scorer for direction, option in picked.items()},
-        rules={direction: option.rule for direction, option in picked.items()},
-        ranks={direction: option.rank for direction, option in picked.items()},
-        by_rule={
-            rule: Both({direction: options[best[rule]].scorer for direction, best in champions.items()})
-            for rule in RULES
-        },
-        table=table.assign(pool=None if validation is None else min(pool, len(validation.shown)))[TABLE],
-    )
+    return _choose(_options(calibration), validation, pool, margin)
+
+
+def choose_cosine(target_mean: NDArray, validation: Validation | None, pool: int = 300) -> Choice:
+    """Choose between cosine as it is and centred, where no prediction of a training image is known.
+
+    Predictions are centred on those of the validation images; without any, cosine stands.
+
+    Parameters
+    ----------
+    target_mean : (dim,), over training images
+    """
+    if validation is None:
+        return plain()
+    centred = Cosine(validation.predicted.mean(axis=0, dtype=np.float64), target_mean)
+    options = [_Option("cosine", None, Cosine()), _Option("centred_cosine", None, centred)]
+    return _choose(options, validation, pool, 0.0)
 
 
 def plain() -> Choice:
@@ -263,24 +256,29 @@ def plain() -> Choice:
     )
 
 
-def principal_components(X: NDArray, mean: NDArray, n: int) -> NDArray:
-    """Leading eigenvectors (dim, n) of the covariance of X (row, dim); fewer where it has no more variance.
-
-    Exact up to 1,024 dimensions; beyond, by subspace iteration from a fixed random start (Halko, Martinsson
-    and Tropp 2011), which reads X six times and never copies it.
-    """
-    if X.shape[1] <= FEW:
-        centred = X - mean
-        variance, vectors = np.linalg.eigh(centred.T @ centred)
-        kept = variance > FLOOR**2 * max(variance[-1], np.finfo(float).tiny)
-        return vectors[:, kept][:, ::-1][:, :n]
-    start = np.random.default_rng(0).standard_normal((X.shape[1], min(n + 16, *X.shape)))
-    span = start.astype(np.float32)
-    for _ in range(3):
-        rows = np.linalg.qr(_project(X, mean, span))[0].astype(np.float32)
-        span = X.T @ rows - np.outer(mean, rows.sum(axis=0)).astype(np.float32)
-    vectors, size, _ = np.linalg.svd(span, full_matrices=False)
-    return vectors[:, size > FLOOR * size[0]][:, :n]
+def _choose(options: list[_Option], validation: Validation | None, pool: int, margin: float) -> Choice:
+    champions, chosen, tables = {}, {}, []
+    for direction in DIRECTIONS:
+        items = _items(options, direction, validation, pool)
+        if items is None:
+            champions[direction] = champions.get(DIRECTIONS[0], _by_default(options))
+            chosen[direction] = chosen.get(DIRECTIONS[0], champions[direction][UNVALIDATED])
+            continue
+        champions[direction] = _best_of_each_rule(options, items)
+        chosen[direction] = _prefer(champions[direction], items, margin)
+        tables.append(_table(direction, options, items, chosen[direction]))
+    picked = {direction: options[index] for direction, index in chosen.items()}
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=TABLE)
+    return Choice(
+        by_direction={direction: option.scorer for direction, option in picked.items()},
+        rules={direction: option.rule for direction, option in picked.items()},
+        ranks={direction: option.rank for direction, option in picked.items()},
+        by_rule={
+            rule: Both({direction: options[best[rule]].scorer for direction, best in champions.items()})
+            for rule in champions[DIRECTIONS[0]]
+        },
+        table=table.assign(pool=None if validation is None else min(pool, len(validation.shown)))[TABLE],
+    )
 
 
 def _likelihood(calibration: Calibration, rank: int) -> Likelihood:
@@ -306,11 +304,6 @@ def _likelihood(calibration: Calibration, rank: int) -> Likelihood:
         noise[seen],
         total[seen],
     )
-
-
-def _project(X: NDArray, mean: NDArray, basis: NDArray) -> NDArray:
-    """(X - mean) @ basis in float64, without a copy of X."""
-    return (X @ basis.astype(X.dtype)).astype(np.float64) - mean @ basis
 
 
 def _unit(X: NDArray, mean: NDArray | None) -> NDArray:
@@ -346,7 +339,12 @@ def _items(
 def _by_default(options: list[_Option]) -> dict[Rule, int]:
     """An option of each rule where nothing was validated: for the likelihood, a moderate rank."""
     moderate = [index for index, option in enumerate(options) if (option.rank or 0) <= UNVALIDATED_RANK]
-    return {rule: [i for i in moderate if options[i].rule == rule][-1] for rule in RULES}
+    return {rule: [i for i in moderate if options[i].rule == rule][-1] for rule in _rules(options)}
+
+
+def _rules(options: list[_Option]) -> list[Rule]:
+    """The rules among which there is a choice, simplest first."""
+    return list(dict.fromkeys(option.rule for option in options))
 
 
 def _best_of_each_rule(options: list[_Option], items: list[NDArray]) -> dict[Rule, int]:
@@ -356,18 +354,18 @@ def _best_of_each_rule(options: list[_Option], items: list[NDArray]) -> dict[Rul
         rule: max(
             (i for i, option in enumerate(options) if option.rule == rule), key=lambda i: (means[i], -i)
         )
-        for rule in RULES
+        for rule in _rules(options)
     }
 
 
 def _prefer(champions: dict[Rule, int], items: list[NDArray], margin: float) -> int:
     """Index of the option to use: from the simplest rule on, a challenger has to win clearly."""
-    best = champions[RULES[0]]
-    for rule in RULES[1:]:
-        gain = items[champions[rule]] - items[best]
+    best, *challengers = champions.values()
+    for challenger in challengers:
+        gain = items[challenger] - items[best]
         error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
         if gain.mean() > max(margin * error, np.finfo(np.float32).eps):
-            best = champions[rule]
+            best = challenger
     return best
 
 

@@ -2,8 +2,8 @@
 
 `control` is missing for a method itself and names what a floor, ceiling or limit is. `chosen` says whether
 validation chose the scoring rule of the row, and is missing where there was no choice. A second table keeps
-the value of every item, so that methods can be compared on the same items and subjects be averaged with an
-interval.
+the value of every item under the chosen rule and under plain cosine, so that methods can be compared on the
+same items and subjects be averaged with an interval.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,8 @@ RESULT = {
     "chosen": TRUTH,
 }
 SCHEMA = {**WHO, **MEASURED, **RESULT}
-ITEM_SCHEMA = {**WHO, **MEASURED, "control": TEXT, "stimulus": WHOLE, "run": WHOLE, "value": REAL}
+OF_ITEM = {"control": TEXT, "stimulus": WHOLE, "run": WHOLE, "value": REAL, "chosen": TRUTH}
+ITEM_SCHEMA = {**WHO, **MEASURED, **OF_ITEM}
 
 METHOD = ["dataset", "protocol", "what", "name", "target", "roi", "unit", "control"]
 KEY = [*METHOD, "scoring", "metric", "direction", "pool"]  # what a mean over subjects is for
@@ -90,6 +91,9 @@ def conform(table: pd.DataFrame, schema: dict[str, str] = SCHEMA) -> pd.DataFram
         )
     columns = {}
     for name, dtype in schema.items():
+        if name in table and table[name].dtype == pd.api.types.pandas_dtype(dtype):  # joined before
+            columns[name] = table[name]
+            continue
         column = table.get(name, pd.Series([None] * len(table), index=table.index, dtype="object"))
         try:
             columns[name] = column.astype("object").where(column.notna(), None).astype(dtype)
@@ -108,6 +112,11 @@ def concat(tables: Sequence[pd.DataFrame], schema: dict[str, str] = SCHEMA) -> p
     return pd.concat(parts, ignore_index=True) if parts else conform(pd.DataFrame(), schema)
 
 
+def chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows under the scoring rule that validation chose, and those where there was no choice."""
+    return rows[rows["chosen"].fillna(True).astype(bool)]
+
+
 def over_subjects(long: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig) -> pd.DataFrame:
     """Long rows of subject `mean`: the mean over subjects of every quantity.
 
@@ -120,7 +129,7 @@ def over_subjects(long: pd.DataFrame, items: pd.DataFrame, settings: EvaluationC
     ----------
     long, items : tables of several subjects
     """
-    long, items = _one_rule(_of_subjects(long)), _one_rule(items)
+    long, items = _one_rule(_of_subjects(long)), _one_rule(chosen(items))
     per_item = dict(list(items[items["metric"] != "median_rank"].groupby(KEY, dropna=False, sort=False)))
     records = []
     for key, group in long.groupby(KEY, dropna=False, sort=False):
@@ -136,7 +145,7 @@ def over_subjects(long: pd.DataFrame, items: pd.DataFrame, settings: EvaluationC
 
 def _of_subjects(long: pd.DataFrame) -> pd.DataFrame:
     """Rows of single subjects under the scoring rule that was chosen, if there was a choice."""
-    return long[(long["subject"] != MEAN) & long["chosen"].fillna(True).astype(bool)]
+    return chosen(long[long["subject"] != MEAN])
 
 
 def _one_rule(rows: pd.DataFrame) -> pd.DataFrame:
@@ -164,6 +173,14 @@ def _interval_over_subjects(items: pd.DataFrame, settings: EvaluationConfig) -> 
     crossed = all(len(v) == len(by_subject) for v in values)
     rng = np.random.default_rng(settings.seed)
     return hierarchical_bootstrap(values, settings.bootstrap, settings.confidence, rng, crossed)
+
+
+def noted(rows: pd.DataFrame, note: str | None) -> pd.DataFrame:
+    """The long table with a note on every row of the methods themselves, beside what is said there."""
+    if not note:
+        return rows
+    both = (rows["note"] + "; " + note).fillna(note)
+    return rows.assign(note=rows["note"].where(rows["control"].notna(), both))
 
 
 def _notes(group: pd.DataFrame) -> str | None:

@@ -13,6 +13,7 @@ from percept.evaluation.audit import COLUMNS, Evidence, audit
 from percept.evaluation.audit_data import Recorded
 from percept.evaluation.decoder import score_decoder
 from percept.evaluation.duplicates import SIDE, pictures, thumbnail
+from percept.statistics import standard_error
 
 from .test_images import scenes
 from .worlds import Cosine, Gaussian, world
@@ -444,6 +445,17 @@ def test_a_shuffled_pairing_above_chance_is_caught(result):
     finding = audit_results.shuffled_at_chance(rows.assign(value=rows["value"].mask(bad, 0.2)), 200)
     assert not finding.passed
     assert "top1 image_from_brain" in finding.detail
+
+
+@pytest.mark.parametrize(("n_quantities", "passes"), [(3, False), (100, True)])
+def test_what_counts_as_off_chance_depends_on_how_many_quantities_are_looked_at(result, n_quantities, passes):
+    """4.1 standard errors: of three quantities a fault, of a hundred one that luck explains."""
+    rows = result[0]
+    one = rows[(rows["metric"] == "top1") & (rows["control"] == "shuffled").fillna(False)].iloc[[0]]
+    table = pd.concat([one] * n_quantities, ignore_index=True).assign(value=one["chance"].item())
+    error = standard_error(table["ci_low"], table["ci_high"])[0] / np.sqrt(200)
+    table.loc[0, "value"] += 4.1 * error
+    assert audit_results.shuffled_at_chance(table, 200).passed == passes
 
 
 def test_negative_bits_of_shuffled_pairings_are_no_fault(result):

@@ -14,9 +14,12 @@ from percept.evaluation import controls, table
         ("top1", 300, 1 / 300),
         ("top5", 300, 5 / 300),
         ("top5", 3, 1),
+        ("top10", 500, 0.02),
+        ("top10", 7, 1),
         ("two_way", 300, 0.5),
         ("pixel_two_way", 300, 0.5),
         ("median_rank", 9, 5),
+        ("mean_rank", 500, 250.5),
         ("bits", 300, 0),
     ],
 )

@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from percept import config
 from percept.config import EvaluationConfig
+from percept.datasets import splits
+from percept.decoders import predict
 from percept.decoders.predictions import Predictions, write_predictions
 from percept.evaluation import run
 from percept.evaluation.audit import Evidence, audit
 from percept.evaluation.evidence import of_run
 from percept.evaluation.scoring import RULES
 from percept.evaluation.table import Label
-from percept.targets import store
+from percept.targets import pool, store
 
 N_TRAIN, N_VALIDATION, N_TEST, DIM = 120, 40, 30, 7
 LABEL = Label("twin", "shared1000", "subj01", "decoder", "ridge", "pixels", "nsdgeneral", 0)
@@ -85,11 +88,130 @@ def test_every_rule_is_scored_and_one_is_chosen_in_each_direction(files):
     assert (scored.rows["control"] == "validation").sum() == 6  # three rules, two directions
 
 
-def test_items_are_those_of_the_chosen_rules(files):
+def test_items_are_those_of_the_chosen_rules_and_of_cosine(files):
     found = read(files[0])
     items = run.score(found, LABEL, SETTINGS).items
     ranked = items[items["direction"].notna()]
-    assert (ranked["scoring"] == ranked["direction"].map(found.choice.rules)).all()
+    picked = ranked["scoring"] == ranked["direction"].map(found.choice.rules)
+    assert (ranked["chosen"] == picked).all()
+    assert (picked | (ranked["scoring"] == "cosine")).all()
+    assert ranked.groupby("direction")["scoring"].nunique().to_dict() == {
+        direction: len({rule, "cosine"}) for direction, rule in found.choice.rules.items()
+    }
+    assert items.loc[items["direction"].isna(), "chosen"].isna().all()
+    assert not items.drop(columns="value").duplicated().any()
+
+
+TRIALS = pd.DataFrame(
+    {
+        "stimulus": np.repeat(np.arange(N_TRAIN + N_VALIDATION + N_TEST), 2),
+        "split": np.repeat(["train", "validation", "test"], [2 * N_TRAIN, 2 * N_VALIDATION, 2 * N_TEST]),
+    }
+)
+
+
+def without(folder, groups, *left_out, trials=TRIALS):
+    """The run again, of a decoder that makes no predictions of some images."""
+    kept = {name: group for name, group in groups.items() if name not in left_out}
+    write_predictions(folder / "predictions.h5", kept, {"decoder": "network"})
+    return run.read(folder / "predictions.h5", folder / "features.h5", ["average"], trials)
+
+
+def test_a_decoder_that_does_not_cross_validate_is_scored_by_cosines(files):
+    folder, groups = files
+    whole = read(folder)
+    found = without(folder, groups, "train")
+    assert set(found.choice.by_rule) == {"cosine", "centred_cosine"}
+    assert set(found.choice.rules.values()) == {"centred_cosine"}  # the shared component is seen
+    centred = found.choice.by_direction["image_from_brain"]
+    np.testing.assert_allclose(centred.predicted_mean, groups["validation"].predicted.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(centred.target_mean, whole.candidates["average"].train_mean)
+    scored = run.score(found, LABEL, SETTINGS)
+    peer = run.score(whole, LABEL, SETTINGS)
+    own, other = (
+        one.rows[(one.rows["metric"] == "top1") & (one.rows["scoring"] == "cosine")].set_index(
+            ["unit", "direction", "pool", "control"]
+        )["value"]
+        for one in (scored, peer)
+    )
+    unvalidated = own[own.index.get_level_values("control") != "validation"]
+    pd.testing.assert_series_equal(unvalidated, other[unvalidated.index])
+    unranked = [one.rows[one.rows["scoring"].isna()].drop(columns="chosen") for one in (scored, peer)]
+    pd.testing.assert_frame_equal(*unranked)  # R2 and correlations use the mean of the true training targets
+
+
+def test_without_training_and_validation_predictions_plain_cosine_stands(files):
+    folder, groups = files
+    found = without(folder, groups, "train", "validation")
+    assert set(found.choice.by_rule) == set(found.choice.rules.values()) == {"cosine"}
+    assert len(run.score(found, LABEL, SETTINGS).rows)
+
+
+def test_runs_left_out_in_turn_without_training_predictions_are_scored_by_plain_cosine(files):
+    folder, groups = files
+    folds = {name: replace(one, fold=one.fold + 1) for name, one in groups.items()}
+    found = without(folder, folds, "train", trials=TRIALS.assign(split="test"))  # as that protocol says
+    assert set(found.choice.by_rule) == {"cosine"}
+    every = store.read(folder / "features.h5", np.unique(TRIALS["stimulus"]))  # each trained in some fold
+    mean = found.candidates["average"].train_mean
+    np.testing.assert_allclose(mean, every.mean(axis=0, dtype=np.float64), atol=1e-7)
+
+
+NETWORK = {
+    "kind": "mindeye", "target": "x", "prior": None,
+    "network": {"width": 16, "blocks": 1, "projector_width": 16},
+    "training": {"epochs": 3, "batch_size": 8, "device": "cpu"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("validation", [False, True], ids=["no validation", "validation runs"])
+def test_a_network_whose_runs_are_left_out_in_turn_is_trained_scored_and_audited(tmp_path, validation):
+    rng = np.random.default_rng(0)
+    n_runs, n_images = 4, 9
+    run_of = np.repeat(np.arange(n_runs), n_images)
+    trials = pd.DataFrame({"session": 1 + run_of, "run": 1, "trial": 0, "repeat": 0, "shared": False})
+    trials["stimulus"] = np.tile(np.arange(n_images), n_runs).astype(np.int32)
+    trials = trials.assign(split="test", fold=run_of)
+    features = (3 + rng.standard_normal((n_images, 8))).astype(np.float32)
+    X = rng.standard_normal((len(trials), 13)).astype(np.float32)
+    store.write(tmp_path / "features.h5", features, np.arange(n_images), {"kind": "x"})
+    folds = splits.folds(trials, validation=validation)
+    with store.open_features(tmp_path / "features.h5") as targets:
+        job = predict.Job(tmp_path / "run", ("single", "run"), "single")
+        predict.train_and_predict(config.plugin("decoders", NETWORK), X, trials, folds, targets, job)
+
+    paths = (tmp_path / "run/predictions.h5", tmp_path / "features.h5")
+    found = run.read(*paths, ["single", "run"], trials)
+    scored = run.score(found, LABEL, SETTINGS)
+    ranked = scored.rows.query("metric == 'top1' and control.isna()")
+    assert set(ranked["unit"]) == {"single", "run"} and ranked["value"].between(0, 1).all()
+    for candidates in found.candidates.values():
+        np.testing.assert_allclose(candidates.train_mean, features.mean(axis=0), rtol=1e-6)
+    about = Evidence("subj01", trials=trials, permutations=50)
+    for evidence in of_run(found, about, "mindeye", scored.rows):
+        assert audit(evidence).set_index("check")["passed"]["direction-labels"]
+
+
+def test_training_features_of_which_only_the_mean_is_needed_are_read_in_blocks(files, monkeypatch):
+    folder, groups = files
+    rows_read = []
+    read_rows = store.Features.read
+
+    def counting(self, stimuli, *columns):
+        rows_read.append(len(stimuli))
+        return read_rows(self, stimuli, *columns)
+
+    monkeypatch.setattr(store.Features, "read", counting)
+    monkeypatch.setattr(pool, "BLOCK", 4 * DIM * 50)  # bytes of 50 rows
+    without(folder, groups, "train")
+    assert rows_read[:3] == [50, 50, 20] and max(rows_read) < N_TRAIN
+
+
+def test_without_training_predictions_the_trials_have_to_say_what_trained(files):
+    folder, groups = files
+    without(folder, groups, "train")
+    with pytest.raises(ValueError, match="the trials have to say"):
+        read(folder)
 
 
 def test_answers_name_the_candidate_ranked_first(files):

@@ -179,6 +179,15 @@ def test_rules_reported_side_by_side_stay_apart(study, settings):
     assert sorted(top1(table.over_subjects(*both, settings))["scoring"]) == ["cosine", "likelihood"]
 
 
+def test_items_under_a_rule_that_was_not_chosen_play_no_part_in_the_mean(study, settings):
+    long, items = study
+    other = items.assign(value=items["value"] + 7, scoring="likelihood", chosen=False)
+    both = table.concat([items.assign(chosen=True), other], table.ITEM_SCHEMA)
+    pd.testing.assert_frame_equal(
+        table.over_subjects(long, both, settings), table.over_subjects(long, items, settings)
+    )
+
+
 def top1_of_wide(wide):
     here = (wide["metric"] == "top1") & (wide["pool"] == 40) & wide["control"].isna()
     return wide[here & (wide["direction"] == "image_from_brain")]
