@@ -1,18 +1,22 @@
 """Everything that the page shows, from the files that the stages before it wrote."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from percept.files import read_parquet
-from percept.report import figures, signals, spec, summary
+from percept.report import figures, interpretation, signals, spec, summary, sweeps, training
+from percept.report import splits as by_split
 from percept.report.figures import Picture
 from percept.voxels.reliability import noise_ceiling
 
 REPEATS = 3  # of an image in NSD
+SHEETS = 10_000_000  # bytes of contact sheets that the page holds, as base64
 MOST_LABELS = 40  # a confusion matrix of more is no picture
 
 
@@ -22,7 +26,10 @@ class Sources:
 
     subjects : their names; runs : "decoder/seed-n"; reconstructions : their names
     voxels, summaries : a file per subject; histories, answers : a file per subject and run
-    sheets : a file per subject and reconstruction
+    sheets : per subject a file over all reconstructions, then one of each
+    latent_runs : runs whose embeddings were looked at; latents, maps : a table of images, and a map, per
+        subject and such run
+    analyses : tables of what trained decoders use, of all subjects
     """
 
     subjects: Sequence[str]
@@ -33,10 +40,16 @@ class Sources:
     histories: Sequence[str]
     answers: Sequence[str]
     sheets: Sequence[str]
+    latent_runs: Sequence[str] = ()
+    latents: Sequence[str] = ()
+    maps: Sequence[str] = ()
+    analyses: Sequence[str] = ()
 
-    def by_run(self, paths: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-        """Subject, run and path of each of `paths`."""
-        names = [(subject, run) for subject in self.subjects for run in self.runs]
+    def by_run(
+        self, paths: Sequence[str], runs: Sequence[str] | None = None
+    ) -> Iterator[tuple[str, str, str]]:
+        """Subject, run and path of each of `paths`, one for each of `runs`; all of them by default."""
+        names = [(subject, run) for subject in self.subjects for run in (self.runs if runs is None else runs)]
         return ((*name, path) for name, path in zip(names, paths, strict=True))
 
 
@@ -60,22 +73,42 @@ def pictures(
             figures.reconstruction_comparison,
         )
     ]
-    drawn += [signals.noise_ceiling(ceilings(sources)), signals.validation_curve(history(sources))]
-    return drawn + list(maps(sources)) + list(confusions(sources, labels or {}))
+    trained = history(sources)
+    drawn += [signals.noise_ceiling(ceilings(sources)), signals.validation_curve(trained)]
+    drawn += [training.training_curve(trained, records(sources))]
+    drawn += interpretation.pictures(interpretation.read(sources.analyses), nouns.items)
+    drawn += [*maps(sources), *latent_maps(sources)]
+    return drawn + list(confusions(sources, labels or {}))
 
 
-def sheets(sources: Sources) -> list[Picture]:
-    """Contact sheets of every reconstruction and subject."""
-    names = [(subject, name) for subject in sources.subjects for name in sources.reconstructions]
-    return [
-        figures.from_png(
-            "reconstructions",
-            path,
-            f"Images seen by {subject} above what {name} made of the responses, best to worst.",
-            label=f"{name}, {subject}",
-        )
-        for (subject, name), path in zip(names, sources.sheets, strict=True)
-    ]
+def sheets(sources: Sources, folder: str | Path = ".", budget: int = SHEETS) -> list[Picture]:
+    """Contact sheets of every subject: over all reconstructions, and of each.
+
+    The page holds those that fit the budget, those over all reconstructions first; the others are links.
+
+    Parameters
+    ----------
+    folder : of the page, for the links
+    """
+    if not sources.reconstructions:
+        return []
+    names = [(subject, name) for subject in sources.subjects for name in (None, *sources.reconstructions)]
+    named = list(zip(names, sources.sheets, strict=True))
+    shown = []
+    for (subject, name), path in sorted(named, key=lambda one: one[0][1] is not None):
+        picture = _sheet(subject, name, path)
+        budget -= len(picture.uri())
+        link = Path(os.path.relpath(path, folder)).as_posix()
+        shown.append(picture if budget >= 0 else picture._replace(data=b"", href=link))
+    return shown
+
+
+def _sheet(subject: str, name: str | None, path: str) -> Picture:
+    if name is None:
+        alt = f"Images seen by {subject} above what each method made of the responses, best to worst."
+        return figures.from_sheet("subject_sheet", path, alt, label=subject)
+    alt = f"Images seen by {subject} above what {name} made of the responses, best to worst, and controls."
+    return figures.from_sheet("reconstructions", path, alt, label=f"{name}, {subject}", method=name)
 
 
 def ceilings(sources: Sources) -> dict[str, np.ndarray]:
@@ -87,6 +120,14 @@ def ceilings(sources: Sources) -> dict[str, np.ndarray]:
     }
 
 
+def curves(sources: Sources, decoders: Sequence[str]) -> Picture | None:
+    """How the networks among some decoders were trained."""
+    names = {run.removesuffix("/seed-0") for run in sources.runs if run.split("/")[0] in decoders}
+    trained = history(sources)
+    told = [record for record in records(sources) if record["decoder"] in names]
+    return training.training_curve(trained[trained["decoder"].isin(names)], told)
+
+
 def history(sources: Sources) -> pd.DataFrame:
     """Training histories with the columns decoder and subject; a seed is part of the decoder's name."""
     parts = [
@@ -96,11 +137,39 @@ def history(sources: Sources) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def records(sources: Sources) -> list[dict[str, Any]]:
+    """What each training of a network took, with whose it is; empty for decoders that are solved."""
+    return [
+        {"decoder": run.removesuffix("/seed-0"), "subject": subject, **record}
+        for subject, run, path in sources.by_run(sources.histories)
+        for record in read_parquet(path).attrs.get("training", [])
+    ]
+
+
 def maps(sources: Sources) -> Iterator[Picture]:
     """Where the voxels of each subject are."""
     for subject, path in zip(sources.subjects, sources.summaries, strict=True):
         alt = f"Voxels per ROI set and map of the signal-to-noise ratio of {subject}."
         yield figures.from_png("voxel_map", path, alt, label=subject)
+
+
+def latent_maps(sources: Sources) -> Iterator[Picture]:
+    """Where the test images of each subject lie by what was decoded of them, a map per run."""
+    pairs = zip(sources.by_run(sources.latents, sources.latent_runs), sources.maps, strict=True)
+    for (subject, run, path), picture in pairs:
+        images, decoder = read_parquet(path), run.removesuffix("/seed-0")
+        alt = f"Test images of {subject} laid out by what {decoder} decoded from the responses to them."
+        told = "the kind of the main object" if images["group"].notna().all() else "clusters"
+        fills = {"label": f"{decoder}, {subject}", "colours": told, "kept": f"{images['kept'].iloc[0]:.0%}"}
+        fills["decoder"] = run.split("/")[0]
+        yield figures.from_sheet("latent_map", picture, alt, **fills)
+
+
+def surfaces(names: Sequence[tuple[str, str]], paths: Sequence[str]) -> Iterator[Picture]:
+    """How well each vertex is predicted; `names` are the subject and the encoding model of each path."""
+    for (subject, encoding), path in zip(names, paths, strict=True):
+        alt = f"Inflated cortex of {subject}: how well {encoding} predicts each vertex."
+        yield figures.from_png("surface_map", path, alt, label=f"{subject}, {encoding}")
 
 
 def confusions(sources: Sources, labels: Mapping[int, str]) -> Iterator[Picture | None]:
@@ -119,6 +188,35 @@ def confusions(sources: Sources, labels: Mapping[int, str]) -> Iterator[Picture 
         )
 
 
-def read_audit(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """The audits of all subjects."""
+def tables(
+    splits: Sequence[str], sweeps_: Sequence[str], grids: Mapping[str, sweeps.Grid]
+) -> dict[str, list[dict[str, Any]]]:
+    """Section of the page -> its plain tables: scores by split, and one table per sweep.
+
+    Parameters
+    ----------
+    splits, sweeps_ : long tables, of all methods (none or one file) and of each of `grids`
+    """
+    found = {"splits": [by_split.table(read_parquet(path)) for path in splits]}
+    found["sweeps"] = [
+        sweeps.text_table(name, read_parquet(path), grids[name])
+        for name, path in zip(grids, sweeps_, strict=True)
+    ]
+    return {section: shown for section, shown in found.items() if shown}
+
+
+def swept(grids: Mapping[str, sweeps.Grid], paths: Sequence[str]) -> list[Picture]:
+    """The figure of each sweep."""
+    return [
+        Picture("sweep", Path(path).read_bytes(), "image/svg+xml", _of_sweep(name, grid), {"label": name})
+        for (name, grid), path in zip(grids.items(), paths, strict=True)
+    ]
+
+
+def _of_sweep(name: str, grid: sweeps.Grid) -> str:
+    return f"Losses and scores of the {len(grid)} decoders of the sweep {name}."
+
+
+def read_tables(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """The tables of all subjects, such as their audits, as one."""
     return pd.concat([read_parquet(path) for path in paths], ignore_index=True)

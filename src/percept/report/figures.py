@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
+from PIL import Image
 
 from percept.evaluation.table import MEAN
 from percept.files import atomic
@@ -48,6 +49,7 @@ class Picture(NamedTuple):
     media: str
     alt: str
     fills: dict[str, object] = {}  # noqa: RUF012 (values for the braces of its caption; never written to)
+    href: str = ""  # where it lies, of a picture that is not in the page
 
     def uri(self) -> str:
         """The image as a data URI, so that a page holds it."""
@@ -82,6 +84,14 @@ def picture(figure: Figure, name: str, alt: str, **fills: object) -> Picture:
 def from_png(name: str, path: str | Path, alt: str, **fills: object) -> Picture:
     """A PNG file, such as a contact sheet, as a picture of the report."""
     return Picture(name, Path(path).read_bytes(), "image/png", alt, fills)
+
+
+def from_sheet(name: str, path: str | Path, alt: str, **fills: object) -> Picture:
+    """A contact sheet as a picture of a page: WebP of quality 85, an eighth of its PNG."""
+    buffer = BytesIO()
+    with Image.open(path) as sheet:
+        sheet.convert("RGB").save(buffer, format="webp", quality=85, method=4)
+    return Picture(name, buffer.getvalue(), "image/webp", alt, fills)
 
 
 def main_unit(rows: pd.DataFrame) -> pd.DataFrame:
@@ -233,10 +243,11 @@ def _alt(rows: pd.DataFrame) -> str:
 
 
 def reconstruction_comparison(rows: pd.DataFrame, nouns: spec.Words) -> Picture | None:
-    """Reconstructions and their controls, a panel per image metric."""
+    """Reconstructions and their controls, a panel for each of the image metrics that tell most."""
     known = spec.load()
-    rows = main_unit(rows[rows.what == "reconstruction"])
-    metrics = [c.metric for c in known.headline["reconstruction"] if (rows.metric == c.metric).any()]
+    rows = main_unit(rows[(rows.what == "reconstruction") & rows.value.notna()])
+    measured = [[metric for metric in panel if (rows.metric == metric).any()] for panel in known.panels]
+    metrics = [options[0] for options in measured if options]
     if not metrics:
         return None
     panels = [rows[rows.metric == metric] for metric in metrics]

@@ -42,10 +42,18 @@ def _table(matrix: Matrix, nouns: spec.Words) -> str:
         *body,
         r"\bottomrule",
         r"\end{tabular}",
+        *_below(shown),
         r"\end{table}",
         "",
     ]
     return "\n".join(lines)
+
+
+def _below(shown: dict) -> list[str]:
+    """Lines under the table: what holds for all scores of a method, what is not available and why."""
+    told = [f"{note}." for note in shown["notes"]]
+    told += [f"Not available: {'; '.join(shown['missing'])}."] if shown["missing"] else []
+    return [rf"\par\smallskip{{\footnotesize {formats.latex(line)}\par}}" for line in told]
 
 
 def _caption(matrix: Matrix, caption: str) -> str:

@@ -12,12 +12,12 @@ from percept.report import formats
 from percept.report.figures import COLOURS, INK, WIDTH, Picture, picture, style
 
 
-def _grid(n: int, height: float) -> tuple[Figure, list]:
-    """A figure with `n` panels, at most four in a row."""
+def grid(n: int, height: float, shared: bool = True) -> tuple[Figure, list]:
+    """A figure with `n` panels, at most four in a row; with the same axes, or each with its own."""
     columns = min(n, 4)
     rows = -(-n // columns)
     figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel()
     for spare in axes[n:]:
         spare.set_visible(False)
     return figure, list(axes[:n])
@@ -36,7 +36,7 @@ def noise_ceiling(ceilings: Mapping[str, NDArray], n_repeats: float = 3) -> Pict
     if not finite:
         return None
     with style():
-        figure, axes = _grid(len(finite), 2.7)
+        figure, axes = grid(len(finite), 2.7)
         for axis, (subject, values) in zip(axes, finite.items(), strict=True):
             weights = np.full(len(values), 1 / len(values))
             axis.hist(values, bins=np.arange(0, 101, 4), weights=weights, color=COLOURS[0], alpha=0.85)
@@ -67,7 +67,7 @@ def validation_curve(history: pd.DataFrame) -> Picture | None:
     if history.empty or history.alpha.nunique() < 2:
         return None
     with style():
-        figure, axes = _grid(history.decoder.nunique(), 3.0)
+        figure, axes = grid(history.decoder.nunique(), 3.0)
         for axis, (decoder, own) in zip(axes, history.groupby("decoder", sort=False), strict=True):
             for at, (subject, curve) in enumerate(own.groupby("subject", sort=False)):
                 mean = _over_folds(curve)

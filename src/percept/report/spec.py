@@ -1,5 +1,6 @@
 """What the report says: `spec.yml`, checked, with the noun of the stimuli filled in."""
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
@@ -7,6 +8,13 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from percept.config import Section
+
+VARIANTS = {
+    "_antialias": "antialiased",
+    "_by_image": "by image",
+    "_columns": "columns as channels",
+}  # computed beside a metric when `evaluation.images.alternatives` asks for them
+CLUSTERED = re.compile(r"(.+)_(kmeans|agglomerative)_(\d+)")  # of `evaluation.latents`
 
 
 class Words(NamedTuple):
@@ -80,14 +88,30 @@ class Spec(Section):
     groups: dict[str, str]
     units: dict[str, str]
     headline: dict[str, tuple[Column, ...]]
+    panels: tuple[tuple[str, ...], ...]
     figures: dict[str, FigureText]
     sections: dict[str, Passage]
     glossary: tuple[Entry, ...]
+    published: dict[str, str]
     terms: dict[str, Passage]
 
     def metric(self, name: str) -> Metric:
-        """The named metric; one that the file does not know is printed as a plain number."""
-        return self.metrics.get(name) or Metric(label=name.replace("_", " ").capitalize())
+        """The named metric; one that the file does not know is printed as a plain number.
+
+        A variant of a known metric ("ssim_columns"), or of a variant ("clip_antialias_by_image"), is that
+        metric with the variant in its label; so is a metric of a clustering ("silhouette_kmeans_8").
+        """
+        if (clustered := CLUSTERED.fullmatch(name)) and clustered[1] in self.metrics:
+            known, method = self.metrics[clustered[1]], clustered[2].replace("kmeans", "k-means")
+            return known.model_copy(update={"label": f"{known.label}, {method}, {clustered[3]} clusters"})
+        base, variants = name, []
+        while base not in self.metrics and (ending := next(filter(base.endswith, VARIANTS), None)):
+            base = base.removesuffix(ending)
+            variants.insert(0, VARIANTS[ending])
+        if base not in self.metrics:
+            return Metric(label=name.replace("_", " ").capitalize())
+        known = self.metrics[base]
+        return known.model_copy(update={"label": ", ".join([known.label, *variants])})
 
 
 @cache

@@ -1,6 +1,7 @@
 """Methods by headline metrics, under the scoring rule that validation chose."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,6 +12,7 @@ from percept.report.table import METHOD, tidy
 
 RULES = ("likelihood", "centred_cosine", "cosine")  # order of preference where validation cannot tell
 HEADLINE_POOL = 300  # the pool of most published retrieval scores
+UNAVAILABLE = "not available"
 
 
 def chosen(long: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +86,37 @@ class Matrix(NamedTuple):
     subject: str
     columns: list[Column]
     blocks: dict[str, list[Line]]  # group -> lines
+    missing: Mapping[str, str] = MappingProxyType({})  # metric that was asked for -> why it is not available
+
+
+def unmeasured(rows: pd.DataFrame, metric: str) -> bool:
+    """Whether a metric was asked for and has no value in any row: its network was not there."""
+    own = rows[rows.metric == metric]
+    return len(own) > 0 and bool(own.value.isna().all())
+
+
+def _why(rows: pd.DataFrame, metric: str) -> str:
+    """The reasons that the rows of a metric give, without the words that it is not available."""
+    told = dict.fromkeys(reason(note) for note in rows[rows.metric == metric].note)
+    why = (one.removeprefix(UNAVAILABLE).removeprefix(": ") for one in told)
+    return "; ".join(filter(None, why))
+
+
+def reason(note: object) -> str:
+    """Why a metric is not available, from the note of its row."""
+    parts = noted(note)
+    return next((part for part in parts if part.startswith(UNAVAILABLE)), UNAVAILABLE)
+
+
+def noted(note: object) -> list[str]:
+    """The parts of a note."""
+    return [] if pd.isna(note) or not note else str(note).split("; ")
+
+
+def shared_notes(notes: Sequence[object]) -> list[str]:
+    """What all of some notes say, such as those of every metric of a method."""
+    parts = [noted(note) for note in notes]
+    return [part for part in parts[0] if all(part in other for other in parts)] if parts else []
 
 
 def headline_pool(rows: pd.DataFrame) -> int | None:
@@ -107,24 +140,26 @@ def matrices(rows: pd.DataFrame, subject: str = MEAN) -> list[Matrix]:
             columns = [column for one in wanted if (column := _column(part, one, pool))]
             if columns:
                 names = [None if pd.isna(name) else str(name) for name in (protocol, unit)]
-                found.append(Matrix(what, *names, subject, columns, _blocks(part, columns)))
+                missing = {one.metric: _why(part, one.metric) for one in wanted
+                           if unmeasured(part, one.metric)}  # fmt: skip
+                found.append(Matrix(what, *names, subject, columns, _blocks(part, columns), missing))
     return found
 
 
 def _column(rows: pd.DataFrame, wanted: specification.Column, pool: int | None) -> Column | None:
-    """The wanted column with its pool, or None where no row has it."""
+    """The wanted column with its pool, or None where no row has it, or a value for it."""
     rows = rows[rows.metric == wanted.metric]
     if wanted.direction:
         rows = rows[(rows.direction == wanted.direction).fillna(False)]
     if wanted.pool == "headline":
         rows = rows[(rows.pool == pool).fillna(False)]
-    if rows.empty:
+    if rows.value.isna().all():
         return None
     return Column(wanted.metric, wanted.direction, None if rows.pool.isna().all() else int(rows.pool.max()))
 
 
 def _blocks(rows: pd.DataFrame, columns: Sequence[Column]) -> dict[str, list[Line]]:
-    rows = _shared_controls(rows).reset_index(drop=True)
+    rows = _beside(_shared_controls(rows)).reset_index(drop=True)
     measured = rows[["metric", "direction", "pool"]].astype(object)
     keys = measured.where(measured.notna(), None).itertuples(index=False, name=None)
     methods = rows.groupby(list(METHOD), dropna=False, sort=False).ngroup()
@@ -138,6 +173,17 @@ def _blocks(rows: pd.DataFrame, columns: Sequence[Column]) -> dict[str, list[Lin
         first = next(cell for cell in cells if cell is not None)
         blocks.setdefault(first.group, []).append(Line(first, cells))
     return blocks
+
+
+def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """Recoveries stand directly below their reconstruction, so that what rewards blur is seen at once."""
+    own = (rows.what == "reconstruction") & ((rows.control == "recovery") | rows.control.isna()).fillna(False)
+    if not own.any():
+        return rows
+    names = {name: at for at, name in enumerate(rows[own].name.unique())}
+    order = rows[own].assign(place=rows.name.map(names), below=rows.control.notna())
+    order = order.sort_values(["place", "below"], kind="stable").drop(columns=["place", "below"])
+    return pd.concat([order.assign(group="reconstructions"), rows[~own]])
 
 
 def _shared_controls(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from percept.evaluation.table import MEAN, concat, conform
 from percept.files import read_parquet, write_text
+from percept.report import published
 from percept.report import spec as specification
 
 NUMBERS = ("value", "ci_low", "ci_high", "chance", "p_value", "limit_oracle", "limit_finite", "share_oracle",
@@ -40,6 +41,8 @@ def references(long: pd.DataFrame) -> pd.DataFrame:
 
     They stand in columns of the methods, in rows of their own, or both. A limit belongs to the voxels that
     were decoded: its rows keep the ROI set where ROI sets differ in any of them. No method is named on them.
+    Chance that differs between methods belongs to each of them (what a judge of images answers by chance
+    depends on its answers): it has no row.
     """
     keys = ["dataset", "protocol", "subject", "what", "unit", "metric", "direction", "pool"]
     found = []
@@ -47,13 +50,22 @@ def references(long: pd.DataFrame) -> pd.DataFrame:
         own = long[(long.control == control).fillna(False)]
         methods = long[long.control.isna() & long[column].notna()]
         rows = pd.concat([own, methods.assign(value=methods[column])])
-        rows = rows.assign(value=rows["value"].round(9)).drop_duplicates([*keys, "roi", "value"])
+        rows = rows.assign(value=rows["value"].round(9))
+        rows = _shared(rows, keys) if control == "chance" else rows
+        rows = rows.drop_duplicates([*keys, "roi", "value"])
         same = rows.groupby(keys, dropna=False)["value"].transform("nunique") == 1
         about = [rows[key] for key in keys[:5]]
         same = same.groupby(about, dropna=False).transform("all")  # for all metrics, or for none
         rows = rows.assign(roi=rows["roi"].mask(same), control=control).drop_duplicates([*keys, "roi"])
         found.append(rows[[*keys, "roi", "n", "value", "control"]])
     return concat(found)
+
+
+def _shared(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The rows of metrics whose chance is one number per subject, whoever is scored."""
+    differs = rows.groupby(keys, dropna=False)["value"].transform("nunique") > 1
+    metric = [rows[key] for key in keys if key != "subject"]
+    return rows[~differs.groupby(metric, dropna=False).transform("any").astype(bool)]
 
 
 def tidy(long: pd.DataFrame) -> pd.DataFrame:
@@ -64,9 +76,10 @@ def tidy(long: pd.DataFrame) -> pd.DataFrame:
     bounds are the means of the subjects' bounds: about these subjects only, and cautious, because errors of
     subjects who saw the same stimuli go together. `n` is the smallest of what was averaged, `n_subjects` and
     `n_seeds` say how many were. A mean keeps only what all of its rows have: where one subject has no limit,
-    the mean has none.
+    the mean has none. What others published is left out: it has its own means.
     """
     long = conform(long)
+    long = long[~published.is_published(long)]
     given, long = long[long.subject == MEAN], long[long.subject != MEAN]
     long = concat([long[~long.control.isin(list(REFERENCES))], references(long)])
     long["group"] = group(long.control, long.what)
@@ -134,7 +147,10 @@ def _position(values: pd.Series, order: list[str]) -> pd.Series:
 
 
 def wide(long: pd.DataFrame) -> pd.DataFrame:
-    """A row per method and measure: the mean over subjects, then each subject's value, interval, n and p."""
+    """A row per method and measure: the mean over subjects, then each subject's value, interval, n and p.
+
+    Published scores follow at the end, as printed: they lack what was not.
+    """
     rows = tidy(long)
     keys = [*METHOD, *MEASURE]
     is_mean = rows.subject == MEAN
@@ -148,6 +164,10 @@ def wide(long: pd.DataFrame) -> pd.DataFrame:
     table = table.drop(columns=["subject", "p_value"]).merge(own.reset_index(), how="left", on=keys)
     front = [*keys, "mean", "mean_ci_low", "mean_ci_high", "n_subjects", "n_seeds", "n"]
     rest = [name for name in table.columns if name not in (*front, "note")]
+    printed = long[published.is_published(long)] if "what" in long else long.iloc[:0]
+    if len(printed):
+        table = pd.concat([table, published.wide(printed)], ignore_index=True)
+        rest += sorted(set(table.columns) - {*front, *rest, "note"})  # subjects that we did not decode
     return table[[*front, *rest, "note"]]
 
 

@@ -1,6 +1,6 @@
 """What the page shows, as plain lists and texts: no markup here, no computation in the templates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +9,7 @@ import yaml
 from percept.evaluation.table import MEAN
 from percept.report import formats, spec
 from percept.report.figures import DIRECTIONS, Picture, main_unit
-from percept.report.summary import Column, Line, Matrix, headline_pool
+from percept.report.summary import Column, Line, Matrix, headline_pool, shared_notes
 
 STATUSES = ("pass", "warn", "fail")
 RECORDS = {
@@ -125,12 +125,14 @@ def summary(matrix: Matrix, nouns: spec.Words, aside: bool = False) -> dict[str,
     """A matrix of `summary.matrices` as texts; `aside` folds it away."""
     known = spec.load()
     who = "mean over subjects" if matrix.subject == MEAN else matrix.subject
-    titles = {"decoder": "Decoders", "reconstruction": "Reconstructions"}
+    titles = {"decoder": "Decoders", "reconstruction": "Reconstructions", "encoding": "Encoding models"}
     unit = known.units.get(matrix.unit or "", matrix.unit or "")
     parts = [titles.get(matrix.what, matrix.what), who, unit.lower(), matrix.protocol or ""]
     return {
         "caption": " · ".join(part for part in parts if part),
         "aside": aside,
+        "missing": lacking(matrix.missing),
+        "notes": _notes(matrix, nouns),
         "columns": [_heading(column, nouns) for column in matrix.columns],
         "blocks": [
             {
@@ -142,10 +144,32 @@ def summary(matrix: Matrix, nouns: spec.Words, aside: bool = False) -> dict[str,
     }
 
 
+def lacking(missing: Mapping[str, str]) -> list[str]:
+    """Metrics that are not available, those with the same reason together: "A and B, because ..."."""
+    together: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        together.setdefault(why, []).append(spec.load().metric(name).label)
+    return [formats.listed(names) + (f", because {why}" if why else "") for why, names in together.items()]
+
+
+def _notes(matrix: Matrix, nouns: spec.Words) -> list[str]:
+    """What holds for all scores of a reconstruction, and the reader has to know: "unclip: ..."."""
+    told = []
+    for line in (line for lines in matrix.blocks.values() for line in lines):
+        if matrix.what == "reconstruction" and not text(line.method["control"]):
+            cells = [cell for cell in line.cells if cell is not None and not pd.isna(cell.value)]
+            shared = shared_notes([cell.note for cell in cells])
+            told += [f"{method_name(line.method, nouns)[0]}: {'; '.join(shared)}"] if shared else []
+    return told
+
+
 def _heading(column: Column, nouns: spec.Words) -> dict[str, str]:
     metric = spec.load().metric(column.metric)
-    pool = f"1 of {column.pool}" if column.pool and column.metric in ("top1", "top5") else ""
-    return {"label": metric.label, "detail": spec.direction(column.direction, nouns), "pool": pool}
+    pool = f"1 of {column.pool}" if column.pool and column.metric in ("top1", "top5", "top10") else ""
+    detail = spec.direction(column.direction, nouns) or (
+        "lower is better" if metric.better == "lower" else ""
+    )
+    return {"label": metric.label, "detail": detail, "pool": pool}
 
 
 def method_name(method: Mapping[str, Any], nouns: spec.Words) -> tuple[str, str]:
@@ -161,7 +185,9 @@ def method_name(method: Mapping[str, Any], nouns: spec.Words) -> tuple[str, str]
 def _line(line: Line, columns: Sequence[Column], nouns: spec.Words) -> dict[str, Any]:
     name, detail = method_name(line.method, nouns)
     cells = [_matrix_cell(cell, column.metric) for cell, column in zip(line.cells, columns, strict=True)]
-    return {"name": name, "detail": detail, "cells": cells}
+    below = text(line.method["control"]) == "recovery" and line.method["group"] == "reconstructions"
+    name, detail = ("its recovery", "") if below else (name, detail)
+    return {"name": name, "detail": detail, "cells": cells, "below": below}
 
 
 def _matrix_cell(row: pd.Series | None, metric_name: str) -> dict[str, str]:
@@ -253,23 +279,28 @@ def figure(picture: Picture, nouns: spec.Words) -> dict[str, str]:
     known = spec.load().figures.get(picture.name)
     title, caption, reads = (known.title, known.caption, known.reads) if known else (picture.name, "", "")
     label = picture.fills.get("label")
-    fill = {name: value for name, value in picture.fills.items() if name != "label"}
+    fill = {name: value for name, value in picture.fills.items() if name not in ("label", "method")}
     title = nouns.fill(title, **fill) + (f": {label}" if label else "")
     texts = {"caption": nouns.fill(caption, **fill), "reads": nouns.fill(reads, **fill)}
-    return {"title": title, "uri": picture.uri(), "alt": picture.alt, **texts}
+    return {"title": title, "uri": picture.uri(), "href": picture.href, "alt": picture.alt, **texts}
 
 
-def sections(pictures: Sequence[Picture], nouns: spec.Words) -> list[dict[str, Any]]:
-    """The sections that have a picture, in the order of `spec.yml`, pictures in the order of their texts."""
+def sections(
+    pictures: Sequence[Picture], nouns: spec.Words, kept: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """The sections with a picture, in the order of `spec.yml`, pictures in the order of their texts.
+
+    Those that are `kept` stay without one as well.
+    """
     known = spec.load()
     order = list(known.figures)
     pictures = sorted(pictures, key=lambda one: order.index(one.name) if one.name in order else len(order))
     shown = []
     for name, passage in known.sections.items():
         own = [one for one in pictures if _section_of(one) == name]
-        if own:
+        if own or name in kept:
             texts = {"title": nouns.fill(passage.title), "intro": nouns.fill(passage.intro)}
-            shown.append({"id": name, **texts, "figures": _told_once([figure(one, nouns) for one in own])})
+            shown.append({"id": name, **texts, "figures": told_once([figure(one, nouns) for one in own])})
     return shown
 
 
@@ -280,7 +311,7 @@ def _section_of(picture: Picture) -> str:
     )
 
 
-def _told_once(figures: list[dict[str, str]]) -> list[dict[str, str]]:
+def told_once(figures: list[dict[str, str]]) -> list[dict[str, str]]:
     """Figures of one kind follow each other; the first alone says how to read them."""
     told: set[str] = set()
     for one in figures:

@@ -1,15 +1,19 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from percept.config import EvaluationConfig
 from percept.evaluation import table as written
-from percept.report import latex, page, views
+from percept.report import assemble, differences, latex, page, views
 from percept.report.figures import Picture
 from percept.report.spec import Words
 from percept.report.summary import matrices, summarise
 
+from . import pictures
 from .tables import evaluation, reconstruction
 
 EVIL = "<script>alert('x')</script>\"&'"
@@ -45,7 +49,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html(long, audit, manifest):
-    return page.render(long, audit, manifest, [None], [PIXEL], "Percept on the twin")
+    return page.render(long, audit, manifest, [None], "Percept on the twin", page.Extras([PIXEL]))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,7 @@ def test_no_text_from_outside_can_become_markup(place, audit, manifest):
         "audit": dict(audit=audit.assign(detail=EVIL)),
         "manifest": dict(manifest=manifest | {"command": EVIL, "inputs": {EVIL: EVIL}}),
         "figure": dict(figures=[PIXEL._replace(name=EVIL, alt=EVIL, media=f'{EVIL}"')]),
-        "label": dict(sheets=[PIXEL._replace(fills=fills)]),
+        "label": dict(extras=page.Extras([PIXEL._replace(fills=fills)])),
     }[place]
     read = Reader(page.render(**(dict(results=small, audit=audit, manifest=manifest) | evil)))
     assert len(read.all("script")) == 1 and EVIL in read.text
@@ -254,3 +258,75 @@ def test_latex_prints_the_numbers_of_the_summary(long):
 def test_the_opening_tells_cases_from_candidates(long, n, pool, said):
     rows = long.assign(n=n, pool=pool)
     assert said in views.opening(rows.astype({"n": "Int32", "pool": "Int32"}), Words("image", "images"))
+
+
+@pytest.fixture(scope="module")
+def with_images(audit, manifest):
+    items = pd.concat([pictures.items(who) for who in ("subj01", "subj02")])
+    gains = differences.to_controls(items, EvaluationConfig(bootstrap=50))
+    sheets = [
+        PIXEL._replace(name="subject_sheet", fills={"label": "subj01"}, alt="all methods"),
+        PIXEL._replace(fills={"label": "unclip, subj01", "method": "unclip"}, alt="one method"),
+    ]
+    extras = page.Extras(sheets, gains, None, "gallery.html")
+    long = pd.concat([pictures.scores(who, lacking=("clip",)) for who in ("subj01", "subj02")])
+    return page.render(long, audit, manifest, extras=extras)
+
+
+def test_the_gallery_is_linked_where_there_is_one(with_images, html):
+    links = [attributes["href"] for attributes in Reader(with_images).all("a")]
+    assert [link for link in links if not link.startswith("#")] == ["gallery.html"]
+    assert "gallery" not in html.split("</style>")[1]
+
+
+def test_the_sheet_of_a_subject_is_large_and_that_of_a_method_lies_with_its_table(with_images):
+    section = with_images.split('<section id="reconstructions">')[1].split("</section>")[0]
+    before, inside = section.split('<details class="method"')
+    assert "all methods" in before and "one method" not in before and "one method" in inside
+
+
+def test_a_metric_without_its_network_is_said_to_be_missing_and_never_zero(with_images):
+    read = Reader(with_images)
+    assert "not available: no clip here" in read.text
+    assert "Not available here: CLIP, because no clip here." in read.text
+    assert not re.search(r"\b0\.000\b|\b0\.0\s%", read.text.split("Reconstructions")[2])
+
+
+def test_paired_differences_stand_with_their_controls(with_images):
+    assert re.search(r'class="gain better">\+0\.300 \[0\.300, 0\.300\]', with_images)
+    assert re.search(r'class="gain worse">−0\.200 \[−0\.200, −0\.200\]', with_images)
+
+
+@pytest.fixture
+def contact_sheets(tmp_path):
+    """Two subjects with two methods, and a sheet of noise for each of the six."""
+    folder = tmp_path / "generators"
+    paths = []
+    for at, (who, name) in enumerate((who, name) for who in ("subj01", "subj02") for name in ("", "a", "b")):
+        path = folder / who / name / "sheet.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(at).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        paths.append(str(path))
+    return assemble.Sources(("subj01", "subj02"), (), ("a", "b"), (), (), (), (), paths)
+
+
+def test_sheets_that_do_not_fit_the_page_are_links_and_those_of_subjects_come_first(contact_sheets, tmp_path):
+    whole = assemble.sheets(contact_sheets, tmp_path / "report")
+    assert [one.fills["label"] for one in whole[:2]] == ["subj01", "subj02"]
+    assert not any(one.href for one in whole)
+    budget = sum(len(one.uri()) for one in whole[:3])
+    some = assemble.sheets(contact_sheets, tmp_path / "report", budget)
+    assert some[:3] == whole[:3] and sum(len(one.data) for one in some[3:]) == 0
+    assert [one.href for one in some[3:]] == [
+        f"../generators/{place}/sheet.png" for place in ("subj01/b", "subj02/a", "subj02/b")
+    ]
+
+
+def test_a_sheet_beside_the_page_is_a_link_with_its_title(contact_sheets, audit, tmp_path):
+    extras = page.Extras(assemble.sheets(contact_sheets, tmp_path / "report", 0))
+    read = Reader(page.render(pd.DataFrame(), audit, {}, extras=extras))
+    links = [one["href"] for one in read.all("a") if one["href"].startswith("..")]
+    assert len(links) == 6 and "../generators/subj02/b/sheet.png" in links
+    assert "which would be too large with it" in read.text
+    assert not any(one["src"].startswith("data:image/webp") for one in read.all("img"))

@@ -12,13 +12,20 @@ TEXTS = spec.load()
 def test_every_figure_has_a_section_and_leaves_no_brace_unfilled(name):
     text = TEXTS.figures[name]
     assert text.section in TEXTS.sections
+    values = {"pool": 9, "n_repeats": 3, "costs": "none", "decoder": "d", "replaced": "r", "tally": "t"}
+    values |= {"colours": "c", "kept": "k"}
     for part in (text.title, text.caption, text.reads):
-        assert re.findall(r"{(\w+)}", Words().fill(part, pool=9, n_repeats=3)) == []
+        assert re.findall(r"{(\w+)}", Words().fill(part, **values)) == []
 
 
 @pytest.mark.parametrize("name", list(TEXTS.rows))
 def test_every_row_stands_in_a_known_group(name):
     assert TEXTS.rows[name].group in TEXTS.groups
+
+
+@pytest.mark.parametrize("panel", TEXTS.panels)
+def test_every_panel_offers_known_metrics(panel):
+    assert panel and set(panel) <= set(TEXTS.metrics)
 
 
 def test_every_headline_column_is_a_known_metric():
