@@ -14,12 +14,18 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
+include: "rules/analyses.smk"
+include: "rules/backbones.smk"
+include: "rules/tiny_backbones.smk"
 include: "rules/datasets.smk"
 include: "rules/voxels.smk"
 include: "rules/targets.smk"
 include: "rules/decoders.smk"
 include: "rules/generators.smk"
 include: "rules/evaluation.smk"
+include: "rules/interpretation.smk"
+include: "rules/encoding.smk"
 include: "rules/report.smk"
 
 
@@ -29,6 +35,7 @@ rule all:
         [subject_results(subject) for subject in SUBJECTS],
         rules.tabulate_results.output,
         rules.write_report.output,
+        GALLERY,
     localrule: True
 
 
@@ -36,6 +43,21 @@ rule report:
     input:
         rules.tabulate_results.output,
         rules.write_report.output,
+        GALLERY,
+    localrule: True
+
+
+# The small networks of the checkout, made again from nothing; hours on two cores.
+rule tiny_backbones:
+    input:
+        TINY_MANIFESTS,
+    localrule: True
+
+
+# Weights of every network that the configuration names: what needs the network, on its own.
+rule backbones:
+    input:
+        fetched_backbones(),
     localrule: True
 
 

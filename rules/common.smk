@@ -1,4 +1,5 @@
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake import jobs
@@ -9,7 +10,11 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from percept import config as settings
 from percept import provenance
-from percept.datasets import nsd_keys, ownership
+from percept.backbones import catalogue, tiny
+from percept.backbones import store as backbones
+from percept.backbones.tiny import data as tiny_data
+from percept.datasets import coco, nsd_keys, ownership
+from percept.report import systems
 from percept.voxels import roi
 
 provenance.prefer_source(workflow.basedir)  # also where another checkout is installed
@@ -18,15 +23,42 @@ config.clear()
 config.update(settings.plain(CONFIG))  # from here on with the defaults filled in, and nothing else
 
 DATASET = CONFIG.dataset
+NATIVE = isinstance(DATASET, settings.NativeTree)  # laid out as NSD's bucket
 SUBJECTS = list(DATASET.subjects)
 RESULTS = f"results/{DATASET.name}"
 LOGS = f"logs/{DATASET.name}"
 BENCHMARKS = f"{RESULTS}/benchmarks"
+DECODERS = CONFIG.every_decoder  # those of the sweeps too: trained and scored alike, shown apart
 RUNS = [f"{name}/seed-{seed}" for name, decoder in CONFIG.decoders.items() for seed in decoder.seeds]
-DECODED = sorted({decoder.roi for decoder in CONFIG.decoders.values()})
+LATENT_RUNS = [run for run in RUNS if run.split("/")[0] in CONFIG.evaluation.latents.decoders]
+SWEPT = [f"{name}/seed-{seed}" for name, decoder in CONFIG.swept.items() for seed in decoder.seeds]
+DECODED = sorted({decoder.roi for decoder in DECODERS.values()})
 # One extraction holds the union of all ROI sets that something uses.
-EXTRACTED = sorted({*CONFIG.voxels.extract, *DECODED})
+EXTRACTED = sorted(
+    {
+        *CONFIG.voxels.extract,
+        *(name for decoder in DECODERS.values() for name in decoder.sets),
+        *(encoding.roi for encoding in CONFIG.encodings.values()),
+    }
+)
 UNION = roi.union(EXTRACTED, CONFIG.voxels.rois)
+FITTED = [run for run in RUNS + SWEPT if DECODERS[run.split("/")[0]].fitted]
+SPLIT_IMAGES = [name for name, one in CONFIG.reconstructions.items() if one.splits]
+SPLITS = [f"{RESULTS}/evaluation/{subject}/splits.parquet" for subject in SUBJECTS if FITTED]
+SPLIT_TABLE = [f"{RESULTS}/report/splits.parquet"] if {*FITTED} & {*RUNS} else []
+SWEEP_TABLES = [f"{RESULTS}/report/sweeps/{name}.parquet" for name in CONFIG.sweeps]
+SWEEP_FIGURES = [f"{RESULTS}/report/sweeps/{name}.svg" for name in CONFIG.sweeps]
+VOTES = [name for name, one in CONFIG.reconstructions.items() if one.generator.chooses_from]
+MADE = [name for name in CONFIG.reconstructions if name not in VOTES]
+GALLERY = [f"{RESULTS}/report/gallery.html"] if CONFIG.reconstructions else []
+SYSTEMS = list(
+    systems.members(config["decoders"], config["reconstructions"])
+)  # that have a page of their own
+PUBLISHED_SCORES = sorted(map(str, Path(workflow.basedir, "resources/published").glob("*.csv")))
+PUBLISHED = [name for name, entry in catalogue.CATALOGUE.items() if entry.family == "published"]
+TINY = "results/tiny_backbones"
+TINY_SCENES = {"train": (tiny_data.FIRST_TRAIN, 30_000), "held_out": (tiny_data.FIRST_HELD_OUT, 2_000)}
+TINY_MANIFESTS = [f"{TINY}/{network}/backbone.json" for network in tiny.NETWORKS]
 
 
 # The hash in `params: code=` says when code changed. Snakemake itself goes by when a script was written, which
@@ -38,13 +70,23 @@ wildcard_constraints:
     subject="|".join(SUBJECTS),
     session=r"\d{2}",
     target="|".join(CONFIG.targets),
-    decoder="|".join(CONFIG.decoders),
+    decoder="|".join(DECODERS),
+    sweep="|".join(CONFIG.sweeps) or "none",
+    encoding="|".join(CONFIG.encodings) or "none",
     reconstruction="|".join(CONFIG.reconstructions) or "none",
+    backbone="|".join(PUBLISHED),
+    pool="|".join(CONFIG.pools) or "none",
     seed=r"\d+",
+    network="|".join(tiny.NETWORKS),
+    part="|".join(TINY_SCENES),
 
 
+@cache
 def code(script, *modules):
-    """Hash of what a script may run; a rule that carries it reruns when that code changes."""
+    """Hash of what a script may run; a rule that carries it reruns when that code changes.
+
+    Worked out once for all jobs of a kind: it takes longer than everything else that is planned of a job.
+    """
     return provenance.code_version(str(Path(workflow.basedir, "workflow/scripts", f"{script}.py")), *modules)
 
 
@@ -54,6 +96,16 @@ def section(path):
     for key in path.split("."):
         here = here[key]
     return here
+
+
+def scoring():
+    """How values become rows; what is asked of images or of embeddings matters to their own scoring alone."""
+    return {key: value for key, value in section("evaluation").items() if key not in ("images", "latents")}
+
+
+def scoring_with(part):
+    """How values become rows, and what is asked of `images`, or of `latents`."""
+    return {**scoring(), part: section(f"evaluation.{part}")}
 
 
 def growing(least):
@@ -66,9 +118,27 @@ def growing(least):
 
 
 def memory_mb(wildcards, input, attempt):
-    """Memory for rules that hold a subject's voxels as float32 a few times over, and predictions as well."""
-    held = [input.betas, *input.get("predictions", [])]
-    return max(4000, round(8e-6 * sum(Path(path).stat().st_size for path in held))) * attempt
+    """Memory for rules that hold a subject's voxels as float32 a few times over."""
+    return max(4000, round(8e-6 * Path(input.betas).stat().st_size)) * attempt
+
+
+def audit_mb(wildcards, input, attempt):
+    """Memory for the audit of a subject: its voxels, and predictions of one run after the other."""
+    return memory_mb(wildcards, input, attempt) + predictions_mb(input) * attempt
+
+
+def scoring_mb(wildcards, input, attempt):
+    """Memory for rules that hold one run's predictions."""
+    return max(8000, predictions_mb(input)) * attempt
+
+
+def predictions_mb(input):
+    """Memory for the largest file of predictions: as float32, centred, and as a block of float64.
+
+    Samples of a prior lie in the same file and are never read here, so this is generous where they are many;
+    how many bytes they are only the opened file would say, and planning opens none.
+    """
+    return round(3e-6 * max(Path(path).stat().st_size for path in input.predictions))
 
 
 # Raw files: keys of the bucket are paths below the root of the native tree.
@@ -80,12 +150,14 @@ def raw(keys):
 
 
 def measured():
-    """Settings of the data set without how NSD's files are fetched and who else is analysed.
+    """Settings of the data set without how NSD's files are fetched, who else is analysed, and what is drawn on.
 
     Another number of connections, or one more subject, must not fetch and decode all over again. A twin's and
-    a lab's own stimuli are shared by its subjects, so there everything counts.
+    a lab's own stimuli are shared by its subjects, so there everything counts. The surface of a challenge is
+    a matter of its maps alone.
     """
-    left_out = {"download", "terms_accepted", "subjects"} if DATASET.kind == "nsd" else set()
+    aside = {"nsd": {"download", "terms_accepted", "subjects"}, "algonauts": {"fsaverage"}}
+    left_out = aside.get(DATASET.kind, set())
     return {key: value for key, value in section("dataset").items() if key not in left_out}
 
 
@@ -96,7 +168,7 @@ def extraction():
     arrays are stored whole. Normalisation is a choice of the reader.
     """
     policies = {key: section(f"voxels.{key}") for key in ("invalid", "missing_sessions")}
-    if DATASET.kind == "arrays":
+    if not NATIVE:
         return policies
     if not UNION:  # nothing but `all`: refused, with its name
         return {**policies, "extract": EXTRACTED}
@@ -116,9 +188,9 @@ def named_sets():
 
 
 def decoder_voxels(wildcards):
-    """How a decoder reads its voxels: the normalisation, and its own ROI set where it has one."""
-    name = CONFIG.decoders[wildcards.decoder].roi
-    own = {key: labels for key, labels in section("voxels.rois").items() if key == name}
+    """How a decoder reads its voxels: the normalisation, and its own ROI sets where it has some."""
+    names = DECODERS[wildcards.decoder].sets
+    own = {key: labels for key, labels in section("voxels.rois").items() if key in names}
     return {"rois": own, "normalisation": section("voxels.normalisation")}
 
 
@@ -168,7 +240,7 @@ def raw_betas():
 
 def raw_files(wildcards):
     """What the voxels of a subject are extracted from."""
-    if DATASET.kind == "arrays":
+    if not NATIVE:
         return {"arrays": DATASET.inputs(wildcards.subject)}
     return {
         "tables": raw(nsd_keys.common_files(stimuli=False)),
@@ -179,12 +251,12 @@ def raw_files(wildcards):
 
 def stimulus_files(wildcards):
     """Where the images or labels of the stimuli are."""
-    return DATASET.stimulus_inputs() if DATASET.kind == "arrays" else raw([nsd_keys.STIMULI])
+    return raw([nsd_keys.STIMULI]) if NATIVE else DATASET.stimulus_inputs()
 
 
 def design_files(wildcards):
     """Tables behind the split protocols that look at what all subjects were shown."""
-    return [] if DATASET.kind == "arrays" else raw([nsd_keys.EXPDESIGN])
+    return raw([nsd_keys.EXPDESIGN]) if NATIVE else []
 
 
 def truth_files(wildcards):
@@ -192,181 +264,21 @@ def truth_files(wildcards):
     return [f"{DATASET.root}/truth/features.h5"] if DATASET.kind == "twin" else []
 
 
-# What one job reads of the stages before it.
+def annotation_files(wildcards):
+    """Where captions and objects of the stimuli are: COCO's files, or a lab's own trial tables."""
+    if not NATIVE:
+        return DATASET.caption_inputs()
+    paths = [f"{DATASET.root}/{key}" for key in coco.KEYS]
+    # A lab's own copy of NSD may be without them; what cannot do without then says where they are to be had.
+    own = DATASET.kind == "nsd" and not DATASET.download.enabled
+    return [path for path in paths if Path(path).is_file()] if own else paths
 
 
-def decoder_section(wildcards):
-    """Settings of a decoder; how often it is trained is not among what one training depends on."""
-    return {key: value for key, value in section(f"decoders.{wildcards.decoder}").items() if key != "seeds"}
+def judged_files(wildcards):
+    """Where the objects of the stimuli are, if the judge is asked whether it sees them."""
+    return annotation_files(wildcards) if "tiny_judge" in CONFIG.evaluation.images.networks else []
 
 
-def decoder_code(wildcards):
-    """Hash of the training script and of the module of this kind of decoder, not of the others."""
-    return code("train_decoder", type(CONFIG.decoders[wildcards.decoder]).__module__)
-
-
-def target_code(wildcards):
-    """Hash of the encoding script and of the module of this kind of target."""
-    return code("encode_target", type(CONFIG.targets[wildcards.target]).__module__)
-
-
-def generator_code(wildcards):
-    """Hash of the reconstructing script and of the module of this kind of generator."""
-    generator = CONFIG.reconstructions[wildcards.reconstruction].generator
-    return code("reconstruct_images", type(generator).__module__)
-
-
-def target_section(wildcards):
-    """Settings of a target."""
-    return section(f"targets.{wildcards.target}")
-
-
-def generator_section(wildcards):
-    """Settings of a generator."""
-    return section(f"reconstructions.{wildcards.reconstruction}.generator")
-
-
-def target_gpus(wildcards):
-    """GPUs that encoding a target asks for."""
-    return CONFIG.targets[wildcards.target].n_gpus
-
-
-def decoder_gpus(wildcards):
-    """GPUs that training a decoder asks for."""
-    return CONFIG.decoders[wildcards.decoder].n_gpus
-
-
-def generator_gpus(wildcards):
-    """GPUs that a generator asks for."""
-    return CONFIG.reconstructions[wildcards.reconstruction].generator.n_gpus
-
-
-def features_of(decoder):
-    """Cached features that a decoder predicts."""
-    return f"{RESULTS}/targets/{CONFIG.decoders[decoder].target}/features.h5"
-
-
-def voxels_of(subject):
-    """The matrix and the two tables of a subject."""
-    folder = f"{RESULTS}/voxels/{subject}"
-    return {
-        name: f"{folder}/{name}.{'h5' if name == 'betas' else 'parquet'}"
-        for name in ("betas", "trials", "voxels")
-    }
-
-
-def training_files(wildcards):
-    """What a decoder is trained on."""
-    return {**voxels_of(wildcards.subject), "features": features_of(wildcards.decoder)}
-
-
-def scoring_files(wildcards):
-    """What scoring a decoder reads: predictions, the features they predict, and on the twin the limits."""
-    run = f"{wildcards.subject}/{wildcards.decoder}/seed-{wildcards.seed}"
-    files = {
-        "predictions": f"{RESULTS}/decoders/{run}/predictions.h5",
-        "features": features_of(wildcards.decoder),
-        "trials": voxels_of(wildcards.subject)["trials"],
-    }
-    if DATASET.kind == "twin":
-        files["limits"] = f"{RESULTS}/evaluation/{wildcards.subject}/limits.parquet"
-    return files
-
-
-def reconstruction_files(wildcards):
-    """Predictions that become images, with the features they predict; the first seed is shown."""
-    decoder = CONFIG.reconstructions[wildcards.reconstruction].decoder
-    run = f"{wildcards.subject}/{decoder}/seed-{CONFIG.decoders[decoder].seeds[0]}"
-    return {
-        "predictions": f"{RESULTS}/decoders/{run}/predictions.h5",
-        "features": features_of(decoder),
-        "trials": voxels_of(wildcards.subject)["trials"],
-    }
-
-
-def scores_of(subject, name):
-    """One file of scores for every decoder run and reconstruction of a subject."""
-    folder = f"{RESULTS}/evaluation/{subject}"
-    made = [f"{folder}/{run}/{name}.parquet" for run in RUNS]
-    return made + [f"{folder}/reconstructions/{each}/{name}.parquet" for each in CONFIG.reconstructions]
-
-
-def subject_results(subject):
-    """Everything that is made for one subject alone."""
-    sheets = [f"{RESULTS}/generators/{subject}/{each}/sheet.png" for each in CONFIG.reconstructions]
-    return [
-        *scores_of(subject, "scores"),
-        *sheets,
-        f"{RESULTS}/evaluation/{subject}/comparisons.parquet",
-        f"{RESULTS}/evaluation/{subject}/noise_ceiling.parquet",
-        f"{RESULTS}/evaluation/{subject}/audit.parquet",
-        f"{RESULTS}/voxels/{subject}/summary.png",
-    ]
-
-
-def subject_matrix(wildcards):
-    """The matrix and the two tables of a subject."""
-    return voxels_of(wildcards.subject)
-
-
-def items_of_subject(wildcards):
-    """Values of every item, of all decoders and reconstructions of a subject."""
-    return scores_of(wildcards.subject, "items")
-
-
-def reconstructed_decoder(wildcards):
-    """Settings of the decoder whose predictions a reconstruction shows."""
-    decoder = CONFIG.reconstructions[wildcards.reconstruction].decoder
-    return {"name": decoder, **section(f"decoders.{decoder}")}
-
-
-def audited_files(wildcards):
-    """Everything that the audit of a subject looks at; per run, in the order of `RUNS`."""
-    runs = [f"{wildcards.subject}/{run}" for run in RUNS]
-    return {
-        **voxels_of(wildcards.subject),
-        "predictions": [f"{RESULTS}/decoders/{run}/predictions.h5" for run in runs],
-        "normalisation": [f"{RESULTS}/decoders/{run}/normalisation.h5" for run in runs],
-        "features": [features_of(run.split("/")[0]) for run in RUNS],
-        "scores": [f"{RESULTS}/evaluation/{run}/scores.parquet" for run in runs],
-        "stimuli": stimulus_files(wildcards),
-    }
-
-
-def all_scores(wildcards):
-    """Scores, values of the items, and what else the report shows, of every subject."""
-    each = {
-        name: [f"{RESULTS}/evaluation/{subject}/{name}.parquet" for subject in SUBJECTS]
-        for name in ("comparisons", "noise_ceiling", "audit")
-    }
-    runs = [f"{RESULTS}/decoders/{subject}/{run}" for subject in SUBJECTS for run in RUNS]
-    return {
-        "scores": [path for subject in SUBJECTS for path in scores_of(subject, "scores")],
-        "per_item": [path for subject in SUBJECTS for path in scores_of(subject, "items")],
-        **each,
-        "voxels": [voxels_of(subject)["voxels"] for subject in SUBJECTS],
-        "summaries": [f"{RESULTS}/voxels/{subject}/summary.png" for subject in SUBJECTS],
-        "sheets": [
-            f"{RESULTS}/generators/{subject}/{name}/sheet.png"
-            for subject in SUBJECTS
-            for name in CONFIG.reconstructions
-        ],
-        "histories": [f"{run}/history.parquet" for run in runs],
-        "answers": [
-            f"{RESULTS}/evaluation/{subject}/{run}/answers.parquet" for subject in SUBJECTS for run in RUNS
-        ],
-    }
-
-
-def recorded_files(wildcards):
-    """Files whose content the manifest records: what every number rests on."""
-    matrices = [path for subject in SUBJECTS for path in voxels_of(subject).values()]
-    splits = [f"{RESULTS}/datasets/{subject}/split.parquet" for subject in SUBJECTS]
-    return matrices + splits + [f"{RESULTS}/targets/{target}/features.h5" for target in CONFIG.targets]
-
-
-def subject_anatomy(wildcards):
-    """The voxel table of a subject, its matrix, and the mean volume where there is one."""
-    files = voxels_of(wildcards.subject)
-    mean = [] if DATASET.kind == "arrays" else raw([nsd_keys.key_mean(wildcards.subject, DATASET.space)])
-    return {"betas": files["betas"], "voxels": files["voxels"], "mean": mean}
+def caption_files(wildcards):
+    """The annotations, where a target is made from captions."""
+    return annotation_files(wildcards) if "captions" in CONFIG.targets[wildcards.target].reads else []

@@ -12,10 +12,10 @@ rule train_decoder:
         f"{BENCHMARKS}/decoders/{{subject}}/{{decoder}}/seed-{{seed}}/train_decoder.tsv"
     conda:
         "../envs/decoding.yaml"
-    threads: 2
+    threads: decoder_threads()
     resources:
-        mem_mb=memory_mb,
-        runtime=growing(240),
+        mem_mb=decoder_mb,
+        runtime=decoder_minutes,
         gpu=decoder_gpus,
     params:
         dataset=measured(),

@@ -30,65 +30,146 @@ rule compute_limits:
         "../workflow/scripts/compute_limits.py"
 
 
-rule score_decoder:
+# One job for all runs of a subject, one of them in memory at a time: most of a job of its own would be imports.
+rule score_decoders:
     input:
         unpack(scoring_files),
     output:
-        scores=f"{RESULTS}/evaluation/{{subject}}/{{decoder}}/seed-{{seed}}/scores.parquet",
-        per_item=f"{RESULTS}/evaluation/{{subject}}/{{decoder}}/seed-{{seed}}/items.parquet",
-        answers=f"{RESULTS}/evaluation/{{subject}}/{{decoder}}/seed-{{seed}}/answers.parquet",
+        scores=[f"{RESULTS}/evaluation/{{subject}}/{run}/scores.parquet" for run in RUNS + SWEPT],
+        per_item=[f"{RESULTS}/evaluation/{{subject}}/{run}/items.parquet" for run in RUNS + SWEPT],
+        answers=[f"{RESULTS}/evaluation/{{subject}}/{run}/answers.parquet" for run in RUNS + SWEPT],
     log:
-        f"{LOGS}/evaluation/{{subject}}/{{decoder}}/seed-{{seed}}/score_decoder.log",
+        f"{LOGS}/evaluation/{{subject}}/score_decoders.log",
     benchmark:
-        f"{BENCHMARKS}/evaluation/{{subject}}/{{decoder}}/seed-{{seed}}/score_decoder.tsv"
+        f"{BENCHMARKS}/evaluation/{{subject}}/score_decoders.tsv"
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        mem_mb=scoring_mb,
+        runtime=growing(60 + 15 * len(RUNS + SWEPT)),
     params:
         dataset=measured(),
-        decoder=decoder_section,
+        runs=scored_runs,
         protocol=section("split.protocol"),
         units=section("split.test_units"),
-        evaluation=section("evaluation"),
-        code=code("score_decoder"),
+        evaluation=scoring(),
+        code=code("score_decoders"),
     message:
-        "Scoring {wildcards.decoder} of {wildcards.subject}, seed {wildcards.seed}"
+        "Scoring the decoders of {wildcards.subject}"
     script:
-        "../workflow/scripts/score_decoder.py"
+        "../workflow/scripts/score_decoders.py"
 
 
-rule score_reconstruction:
+# One job for all reconstructions of a subject: the metric networks see the true images once.
+if CONFIG.reconstructions:
+
+    rule score_reconstructions:
+        input:
+            unpack(reconstructed_files),
+            unpack(neighbours_of_subject),
+            stimuli=stimulus_files,
+            objects=judged_files,
+            weights=metric_weights,
+        output:
+            scores=[
+                f"{RESULTS}/evaluation/{{subject}}/reconstructions/{name}/scores.parquet"
+                for name in CONFIG.reconstructions
+            ],
+            per_item=[
+                f"{RESULTS}/evaluation/{{subject}}/reconstructions/{name}/items.parquet"
+                for name in CONFIG.reconstructions
+            ],
+        log:
+            f"{LOGS}/evaluation/{{subject}}/score_reconstructions.log",
+        benchmark:
+            f"{BENCHMARKS}/evaluation/{{subject}}/score_reconstructions.tsv"
+        conda:
+            "../envs/decoding.yaml"
+        threads: 4 if metric_gpus() else 1
+        resources:
+            mem_mb=growing(8000),
+            runtime=growing(240),
+            gpu=metric_gpus(),
+        params:
+            dataset=measured(),
+            decoders=main_decoders,
+            networks=networks_of(CONFIG.evaluation.images),
+            reconstructions=said_of_roles,
+            protocol=section("split.protocol"),
+            evaluation=scoring_with("images"),
+            code=code("score_reconstructions"),
+        message:
+            "Scoring the images reconstructed for {wildcards.subject}"
+        script:
+            "../workflow/scripts/score_reconstructions.py"
+
+
+# Clusters and distances among predicted embeddings; all trainings of a subject in one job, which reads images once.
+if LATENT_RUNS:
+
+    rule analyse_latents:
+        input:
+            unpack(latent_files),
+            stimuli=stimulus_files,
+            objects=annotation_files,
+        output:
+            scores=latent_outputs("{subject}", "scores.parquet"),
+            images=latent_outputs("{subject}", "images.parquet"),
+            maps=latent_outputs("{subject}", "map.png"),
+        log:
+            f"{LOGS}/evaluation/{{subject}}/analyse_latents.log",
+        benchmark:
+            f"{BENCHMARKS}/evaluation/{{subject}}/analyse_latents.tsv"
+        conda:
+            "../envs/report.yaml"
+        threads: 1
+        resources:
+            mem_mb=scoring_mb,
+            runtime=growing(60),
+        params:
+            dataset=measured(),
+            runs=latent_runs,
+            protocol=section("split.protocol"),
+            units=section("split.test_units"),
+            evaluation=scoring_with("latents"),
+            code=code("analyse_latents"),
+        message:
+            "Comparing what was decoded of the images that {wildcards.subject} saw"
+        script:
+            "../workflow/scripts/analyse_latents.py"
+
+
+rule score_splits:
     input:
-        unpack(reconstruction_files),
-        images=rules.reconstruct_images.output.images,
-        recovery=rules.reconstruct_images.output.recovery,
+        unpack(split_files),
         stimuli=stimulus_files,
+        weights=split_weights,
     output:
-        scores=f"{RESULTS}/evaluation/{{subject}}/reconstructions/{{reconstruction}}/scores.parquet",
-        per_item=f"{RESULTS}/evaluation/{{subject}}/reconstructions/{{reconstruction}}/items.parquet",
+        f"{RESULTS}/evaluation/{{subject}}/splits.parquet",
     log:
-        f"{LOGS}/evaluation/{{subject}}/reconstructions/{{reconstruction}}/score_reconstruction.log",
+        f"{LOGS}/evaluation/{{subject}}/score_splits.log",
     benchmark:
-        f"{BENCHMARKS}/evaluation/{{subject}}/reconstructions/{{reconstruction}}/score_reconstruction.tsv"
+        f"{BENCHMARKS}/evaluation/{{subject}}/score_splits.tsv"
     conda:
-        "../envs/report.yaml"
-    threads: 1
+        "../envs/decoding.yaml"
+    threads: 4 if split_gpus() else 1
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        mem_mb=scoring_mb,
+        runtime=growing(120),
+        gpu=split_gpus(),
     params:
         dataset=measured(),
-        decoder=reconstructed_decoder,
+        runs=split_runs,
+        reconstructions=split_reconstructions,
+        networks=read_as(split_comparers()),
         protocol=section("split.protocol"),
-        evaluation=section("evaluation"),
-        code=code("score_reconstruction"),
+        evaluation=scoring(),
+        code=code("score_splits"),
     message:
-        "Scoring the images of {wildcards.reconstruction} for {wildcards.subject}"
+        "Scoring what {wildcards.subject} was trained on beside what was held out"
     script:
-        "../workflow/scripts/score_reconstruction.py"
+        "../workflow/scripts/score_splits.py"
 
 
 rule compare_decoders:
@@ -107,7 +188,7 @@ rule compare_decoders:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        evaluation=section("evaluation"),
+        evaluation=scoring(),
         code=code("compare_decoders"),
     message:
         "Comparing the decoders of {wildcards.subject} on the same images"
@@ -154,7 +235,7 @@ rule audit_subject:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb,
+        mem_mb=audit_mb,
         runtime=growing(60),
     params:
         dataset=measured(),
@@ -162,7 +243,7 @@ rule audit_subject:
         runs=RUNS,
         units=section("split.test_units"),
         voxels=named_sets(),
-        evaluation=section("evaluation"),
+        evaluation=scoring(),
         code=code("audit_subject"),
     message:
         "Auditing the results of {wildcards.subject} for leaks and wrong labels"

@@ -14,7 +14,7 @@ rule extract_voxels:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(4000 if NATIVE else 8000),  # matrices are held whole: 1.6 GB, and a copy
         runtime=growing(120),
     params:
         dataset=extracted_dataset,

@@ -4,47 +4,72 @@ Kinds of targets, decoders and generators are plug-ins: a subclass of `TargetCon
 `GeneratorConfig` with a `kind` in a module of the package of the same name is all that a new one needs.
 """
 
-import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    create_model,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, create_model, model_validator
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-NonNegativeFraction = Annotated[float, Field(ge=0, lt=1)]
-NSD_SUBJECTS = tuple(f"subj{number:02d}" for number in range(1, 9))
+from percept import spaces, starting
+from percept.sections import (
+    DownloadConfig,
+    EncodingConfig,
+    EvaluationConfig,
+    Identifier,
+    ImagesConfig,
+    InterpretationConfig,
+    LatentsConfig,
+    LeaveOneOutConfig,
+    NativeTree,
+    NsdDataset,
+    PoolConfig,
+    ReportConfig,
+    RetrievalConfig,
+    Section,
+    SplitConfig,
+    TwinDataset,
+    VoxelsConfig,
+    nearest,
+)
+from percept.sweeps import SweepConfig, expanded
+
+__all__ = [  # the sections are part of what this module offers
+    "DownloadConfig",
+    "EncodingConfig",
+    "EvaluationConfig",
+    "Identifier",
+    "ImagesConfig",
+    "InterpretationConfig",
+    "LatentsConfig",
+    "LeaveOneOutConfig",
+    "NativeTree",
+    "NsdDataset",
+    "PoolConfig",
+    "ReportConfig",
+    "RetrievalConfig",
+    "Section",
+    "SplitConfig",
+    "TwinDataset",
+    "VoxelsConfig",
+    "nearest",
+]
 
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message names the key and what would be right."""
 
 
-class Section(BaseModel):
-    """A part of the configuration: closed (unknown keys are errors) and frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class TargetConfig(Section):
     """What a decoder predicts from voxels: features of the stimuli."""
 
     n_gpus: ClassVar[int] = 0  # that encoding asks a cluster for
+    backbones: ClassVar[tuple[str, ...]] = ()  # frozen networks of the catalogue that encoding loads
+    reads: ClassVar[tuple[str, ...]] = ("images",)  # what of the stimuli: images, captions, labels, truth
 
     kind: str
 
@@ -53,165 +78,161 @@ class DecoderConfig(Section):
     """How voxels are mapped to a target."""
 
     n_gpus: ClassVar[int] = 0  # that training asks a cluster for
+    unit: ClassVar[Literal["average", "single"] | None] = (
+        None  # of training rows; None: `split.train_repeats`
+    )
+    cross_validates: ClassVar[bool] = True  # whether training images are predicted by models without them
+    located: ClassVar[bool] = False  # whether `tensors` needs the table of voxels, to know where they are
+    samples: ClassVar[int] = 0  # further predictions kept of each test image, such as samples of a prior
+    pretrains: ClassVar[bool] = False  # whether it saves an encoder that other decoders may begin with
+    starts_from: ClassVar[str | None] = None  # entry of `decoders` whose encoder it begins with
+    further: ClassVar[tuple[str, ...]] = ()  # entries of `targets` that it reads besides its own
+    note: ClassVar[str | None] = None  # what the table has to say of it
+    further_fields: ClassVar[tuple[str, ...]] = ()  # settings that may name such entries
+    # Setting that names a target -> the targets that make sense there, each as the settings that make it one.
+    demands: ClassVar[Mapping[str, tuple[Mapping[str, str], ...]]] = {}
+    # Section -> those of its settings that change nothing about what comes of a training.
+    harmless: ClassVar[Mapping[str, frozenset[str]]] = {}
 
     kind: str
     target: Identifier = Field(description="Name of an entry of `targets`.")
     roi: Identifier = Field("nsdgeneral", description="ROI set whose voxels are used.")
+    mask: Identifier | None = Field(
+        None,
+        description="ROI set outside of which the voxels of `roi` are set to 0 after normalisation, in "
+        "training as in every prediction: models of different masks take the same input. null keeps all.",
+    )
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="One training run per seed.")
+
+    fitted: bool = Field(
+        False,
+        description="Whether training images are predicted too, by the model that was trained on them, for "
+        "the table of scores by split: what it fits stands beside what it generalises to.",
+    )
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """ROI sets that its input needs."""
+        return (self.roi,) if self.mask is None else (self.roi, self.mask)
+
+    @property
+    def remark(self) -> str | None:
+        """What the table says of it: the mask of its input, and its `note`."""
+        masked = f"input outside {self.mask} set to 0" if self.mask is not None else None
+        return "; ".join(filter(None, (masked, self.note))) or None
 
 
 class GeneratorConfig(Section):
     """How predicted targets become images."""
 
     n_gpus: ClassVar[int] = 0  # that generating asks a cluster for
+    backbones: ClassVar[tuple[str, ...]] = ()  # frozen networks of the catalogue that generating loads
+    needs: ClassVar[tuple[str, ...]] = ()  # roles of `reconstructions` without which it cannot work
+    takes: ClassVar[tuple[str, ...]] = ()  # further roles that it uses where they are given
+    pools: ClassVar[tuple[str, ...]] = ()  # entries of `pools` that it looks in
+    from_samples: ClassVar[bool] = False  # whether a decoder's samples condition it, where there are any
+    chooses_from: ClassVar[tuple[str, ...]] = ()  # entries of `reconstructions` among whose images it chooses
+    uses_truth: ClassVar[bool] = (
+        False  # whether it looks at what was seen, so that it is no method but a bound
+    )
+    note: ClassVar[str | None] = None  # what the table has to say of its images
 
     kind: str
 
+    @property
+    def demands(self) -> Mapping[str, tuple[Mapping[str, str], ...]]:
+        """Role -> the targets it can work from, each as the settings that make it one; a role that is not
+        named takes any.
+
+        Shapes do not tell targets apart: tokens of three text encoders are all 77 x 768.
+        """
+        return {}
+
+
+ROLES = ("semantic", "text", "lowlevel", "ranking")
+
+
+class SplitImages(Section):
+    """Images of training and validation stimuli, for the table of scores by split."""
+
+    images: PositiveInt = Field(100, description="How many of each split, the first by their ids.")
+    network: Literal["tiny_clip", "clip_vit_l14", "openclip_vit_h14"] = Field(
+        "clip_vit_l14", description="Image encoder by whose pooled embeddings made and seen are compared."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ... of that encoder.")
+
 
 class ReconstructionConfig(Section):
-    """Images made from the predictions of a decoder."""
+    """Images made from the predictions of one or more decoders, each in its role."""
 
-    decoder: Identifier = Field(description="Name of an entry of `decoders`.")
+    semantic: Identifier | None = Field(
+        None, description="Decoder that says what is seen: an image embedding."
+    )
+    text: Identifier | None = Field(None, description="Decoder of an embedding of captions.")
+    lowlevel: Identifier | None = Field(
+        None, description="Decoder that says where which light is: pixels, or latents of an autoencoder."
+    )
+    ranking: Identifier | None = Field(
+        None,
+        description="Decoder of an image embedding by which one of several candidate images is chosen; null: "
+        "what the semantic decoder predicts chooses.",
+    )
+    rescale: dict[Literal["semantic", "text", "lowlevel"], Literal["cross_validated", "transductive"]] = (
+        Field(
+            {},
+            description="Roles whose predictions get back the spread that ridge takes from them: measured on "
+            "cross-validated training predictions, or on the test set itself (transductive, as "
+            "Brain-Diffuser did; not honest, and said so in the table).",
+        )
+    )
+    seed: NonNegativeInt = Field(0, description="Seed of the noise that generators start from.")
+    training_seed: NonNegativeInt | None = Field(
+        None, description="Which training of its decoders is shown; null is the first of their `seeds`."
+    )
+    splits: SplitImages | None = Field(
+        None,
+        description="Also make images of training and validation stimuli, and score them by split; the "
+        "decoders have to be `fitted`. null makes images of test stimuli alone.",
+    )
     generator: GeneratorConfig
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role -> decoder, of those that are given, in the order of `ROLES`."""
+        return {role: name for role in ROLES if (name := getattr(self, role)) is not None}
 
-class DownloadConfig(Section):
-    """Where the bucket is and how it is read."""
-
-    enabled: bool = Field(
-        True, description="false: `root` is the user's own copy; nothing is fetched or deleted."
-    )
-    endpoint: str | None = Field(None, description="URL of a mirror or local S3 server; null is Amazon's.")
-    bucket: str = Field("natural-scenes-dataset", description="Name of the bucket.")
-    region: str = Field("us-east-2", description="Region of the bucket.")
-    connections: PositiveInt = Field(8, description="Files fetched at the same time.")
-    retries: NonNegativeInt = Field(5, description="Further tries of a file after a passing fault.")
-    keep_raw: bool = Field(False, description="Keep the raw betas once their voxels are extracted.")
-
-
-class NativeTree(Section):
-    """A folder laid out as NSD's bucket."""
-
-    name: Identifier
-    root: str
-    subjects: tuple[Identifier, ...] = Field(min_length=1, description="Subjects, as the bucket names them.")
-    sessions: Literal["all"] | PositiveInt | dict[str, PositiveInt] = Field(
-        "all", description="Sessions used: all released, the first n, or the first n of each subject."
-    )
-    betas: Literal["betas_assumehrf", "betas_fithrf", "betas_fithrf_GLMdenoise_RR"] = Field(
-        "betas_fithrf_GLMdenoise_RR", description="Version of the betas (b1, b2, b3 of the data manual)."
-    )
-    space: Literal["func1pt8mm", "func1mm"] = Field("func1pt8mm", description="Volume space of the betas.")
-    format: Literal["nii.gz", "hdf5", "hdf5-ranges"] = Field(
-        "nii.gz", description="Files the betas are read from; hdf5-ranges fetches only the voxels needed."
-    )
-
-
-class NsdDataset(NativeTree):
-    """The Natural Scenes Dataset (Allen et al. 2022)."""
-
-    kind: Literal["nsd"]
-    name: Identifier = Field("nsd", description="Folder of the results.")
-    root: str = Field("resources/nsd", description="Folder of the raw files, in the tree of the bucket.")
-    subjects: tuple[Identifier, ...] = Field(NSD_SUBJECTS, min_length=1, description="Subjects decoded.")
-    terms_accepted: bool = Field(
-        False,
-        description="Whether you signed NSD's Data Access Agreement (https://forms.gle/xue2bCdM9LaFNMeb7).",
-    )
-    download: DownloadConfig = DownloadConfig()
+    @model_validator(mode="after")
+    def _roles_fit(self) -> "ReconstructionConfig":
+        wanted = self.generator
+        given = set(self.roles)
+        free = not wanted.needs and not wanted.chooses_from  # such as `nearest`: any one role
+        missing = set(wanted.needs) - given
+        unused = given - {*wanted.needs, *wanted.takes}
+        if missing or unused or (free and not given):
+            problem = (
+                f"lacks {_listed(missing)}"
+                if missing
+                else f"does not use {_listed(unused)}"
+                if unused
+                else "is given no decoder at all"
+            )
+            uses = _listed([*wanted.needs, *(f"{role} (if given)" for role in wanted.takes)])
+            raise ValueError(
+                f"a generator of kind `{wanted.kind}` reads {'one of ' if free else ''}{uses}, and this "
+                f"reconstruction {problem}: name a decoder for each role it reads, and for no other"
+            )
+        if free and len(given) > 1:
+            raise ValueError(
+                f"a generator of kind `{wanted.kind}` works from one decoder, and this reconstruction names "
+                f"{_listed(given)}: keep one of them"
+            )
+        if foreign := set(self.rescale) - given:
+            raise ValueError(f"`rescale` names {_listed(foreign)}, for which no decoder is given")
+        return self
 
 
-Fault = Literal["leaked-test-image", "shuffled-trials", "statistics-from-test", "swapped-direction"]
-
-
-class TwinDataset(NativeTree):
-    """A small simulated NSD, with a known best possible score."""
-
-    kind: Literal["twin"]
-    name: Identifier = Field("twin", description="Folder of the results.")
-    root: str = Field(
-        "resources/twin", description="Folder of the simulated files, in the tree of the bucket."
-    )
-    subjects: tuple[Identifier, ...] = Field(
-        ("subj01", "subj02"), min_length=1, description="Simulated subjects."
-    )
-    sessions: PositiveInt | dict[str, PositiveInt] = Field(3, description="Simulated sessions of 750 trials.")
-    volumes: dict[str, tuple[PositiveInt, PositiveInt, PositiveInt]] = Field(
-        {"subj01": (20, 24, 18), "subj02": (19, 25, 17)}, description="Voxels along x, y, z of each subject."
-    )
-    shared_images: PositiveInt = Field(150, le=1000, description="Shared images seen within the sessions.")
-    bits: Annotated[float, Field(gt=0)] = Field(
-        9.0, description="Information, in bits, that the mean of three responses carries about its image."
-    )
-    seed: NonNegativeInt = Field(0, description="Seed of everything that is simulated.")
-    faults: tuple[Fault, ...] = Field((), description="Faults planted for the audit to find.")
-
-
-class SplitConfig(Section):
-    """Which images train, validate and test; always split by image, or by whole runs."""
-
-    protocol: Literal[
-        "shared1000", "shared982", "shared515", "algonauts23", "random", "given", "leave-one-run-out"
-    ] = Field("shared1000", description="Named split; `given` reads the split column of own data.")
-    validation_fraction: NonNegativeFraction = Field(
-        0.1,
-        description="Share of the training images carved out for model selection. Leaving runs out, anything "
-        "above 0 keeps one more run from training.",
-    )
-    test_fraction: Fraction = Field(0.1, description="Share of the images that test (protocol random).")
-    seed: NonNegativeInt = Field(0, description="Seed of the random choices.")
-    train_repeats: Literal["average", "single"] = Field(
-        "average", description="Train on the mean over the repeats of an image, or on single trials."
-    )
-    test_units: tuple[Literal["average", "single", "run"], ...] = Field(
-        ("average", "single"),
-        min_length=1,
-        description="What is decoded: means over repeats, single trials, means within a run.",
-    )
-
-
-class VoxelsConfig(Section):
-    """Which voxels are extracted and how they are normalised."""
-
-    rois: dict[Identifier, tuple[str, ...]] = Field(
-        {}, description="Own ROI sets: name -> labels, each `atlas` or `atlas:label`."
-    )
-    extract: tuple[Identifier, ...] = Field(
-        ("nsdgeneral", "early", "higher"), min_length=1, description="ROI sets whose union is extracted."
-    )
-    invalid: Literal["drop", "zero", "error"] = Field(
-        "drop", description="Voxels without valid betas in some session: left out, set to 0, or refused."
-    )
-    missing_sessions: Literal["error", "skip"] = Field(
-        "error", description="What to do when a session's betas are not there."
-    )
-    normalisation: Literal["session", "session-train", "train", "none"] = Field(
-        "session-train", description="Trials that give the mean and sd of the z-score."
-    )
-
-
-class RetrievalConfig(Section):
-    """How a prediction is ranked among candidate images."""
-
-    pools: tuple[PositiveInt, ...] = Field(
-        (50, 300, 500), description="Images per pool, the true one included; the whole pool is always added."
-    )
-
-
-class EvaluationConfig(Section):
-    """How predictions are scored."""
-
-    retrieval: RetrievalConfig = RetrievalConfig()
-    bootstrap: PositiveInt = Field(1000, description="Resamples of the items behind an interval.")
-    permutations: PositiveInt = Field(1000, description="Shuffled pairings behind a p value.")
-    confidence: Fraction = Field(0.95, description="Coverage of the intervals.")
-    seed: NonNegativeInt = Field(0, description="Seed of the resampling.")
-
-
-class ReportConfig(Section):
-    """What the report says about itself."""
-
-    title: str = Field("Percept", description="Title of the report.")
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 class BaseConfig(Section):
@@ -220,28 +241,215 @@ class BaseConfig(Section):
     split: SplitConfig = SplitConfig()
     voxels: VoxelsConfig = VoxelsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    interpretation: InterpretationConfig = InterpretationConfig()
     report: ReportConfig = ReportConfig()
+    pools: dict[Identifier, PoolConfig] = Field(
+        {}, description="Images from outside the data set, for generators that look for one."
+    )
+    encodings: dict[Identifier, EncodingConfig] = Field(
+        {}, description="Encoding models: responses of every voxel or vertex, predicted from a target."
+    )
+
+    @model_validator(mode="after")
+    def _split_fits_dataset(self) -> "BaseConfig":
+        if require := getattr(self.dataset, "require_fitting", None):
+            require(self.split)
+        return self
+
+    @property
+    def swept(self) -> dict[str, DecoderConfig]:
+        """Decoders that sweeps train, by their names."""
+        return {name: member for sweep in self.sweeps.values() for name, member in sweep.members.items()}
+
+    @property
+    def every_decoder(self) -> dict[str, DecoderConfig]:
+        """Decoders of the config and of its sweeps, by name."""
+        return {**self.decoders, **self.swept}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _swept(cls, given: Any) -> Any:  # noqa: ANN401 (whatever a config file holds)
+        return expanded(given, kinds(*PLUGINS["decoders"]))
 
     @model_validator(mode="after")
     def _names_exist(self) -> "BaseConfig":
-        for name, decoder in self.decoders.items():
-            _require(decoder.target, self.targets, f"decoders.{name}.target", "targets")
+        for name, sweep in self.sweeps.items():
+            _require(sweep.decoder, self.decoders, f"sweeps.{name}.decoder", "decoders")
+        if twice := {*self.decoders} & {*self.swept}:
+            raise ValueError(f"{_listed(twice)}: a decoder of a sweep and an entry of `decoders` are of one "
+                             "name: rename the entry")  # fmt: skip
+        for name, encoding in self.encodings.items():
+            _require(encoding.target, self.targets, f"encodings.{name}.target", "targets")
+        for name, decoder in self.every_decoder.items():
+            for field in ("target", *type(decoder).further_fields):
+                if (target := getattr(decoder, field)) is not None:
+                    _require(target, self.targets, f"decoders.{name}.{field}", "targets")
+                    spaces.require_learnable(name, decoder, field, self.targets)
+            if decoder.fitted and self.split.protocol == "leave-one-run-out":
+                raise ValueError(
+                    f"`decoders.{name}.fitted`: the protocol leave-one-run-out trains a decoder per run, and "
+                    "every image trains most of them, so that none is apart as a training image: leave "
+                    "`fitted` out, or choose a `split.protocol` with one test set"
+                )
+            if decoder.starts_from is not None:
+                _require(decoder.starts_from, self.decoders, f"decoders.{name}.init", "decoders")
+                starting.require_startable(name, self.every_decoder)
         for name, reconstruction in self.reconstructions.items():
-            _require(reconstruction.decoder, self.decoders, f"reconstructions.{name}.decoder", "decoders")
+            for role, decoder in reconstruction.roles.items():
+                _require(decoder, self.decoders, f"reconstructions.{name}.{role}", "decoders")
+                self._require_space(name, role)
+            seeds = {
+                seed for decoder in reconstruction.roles.values() for seed in self.decoders[decoder].seeds
+            }
+            if (seed := reconstruction.training_seed) not in {None, *seeds}:
+                raise ValueError(
+                    f"`reconstructions.{name}.training_seed` is {seed}, but its decoders are trained with "
+                    f"seeds {_listed(map(str, seeds))}: name one of these, or add it to `seeds` of a decoder"
+                )
+            for pool in reconstruction.generator.pools:
+                _require(pool, self.pools, f"reconstructions.{name}.generator.pool", "pools")
+            self._require_rescalable(name)
+            self._require_candidates(name)
+            self._require_splits(name)
+        for at, name in enumerate(self.evaluation.latents.decoders):
+            _require(name, self.decoders, f"evaluation.latents.decoders.{at}", "decoders")
+        for name in self.interpretation.leave_one_out:
+            self._require_analysable(name)
         return self
+
+    def _require_analysable(self, name: str) -> None:
+        """Refuse an analysis of what is not there, or of what it cannot say anything about."""
+        analysis, path = self.interpretation.leave_one_out[name], f"interpretation.leave_one_out.{name}"
+        _require(analysis.decoder, self.decoders, f"{path}.decoder", "decoders")
+        decoder = self.decoders[analysis.decoder]
+        if analysis.training_seed not in {None, *decoder.seeds}:
+            raise ValueError(
+                f"`{path}.training_seed` is {analysis.training_seed}, but {analysis.decoder!r} is trained "
+                f"with seeds {_listed(map(str, decoder.seeds))}: name one of these"
+            )
+        if self.split.protocol == "leave-one-run-out":
+            raise ValueError(
+                f"`{path}`: the protocol leave-one-run-out trains a decoder per run, and an analysis is of "
+                "one decoder: choose a `split.protocol` with one test set, or leave the analysis out"
+            )
+        if decoder.mask is not None:
+            raise ValueError(
+                f"`{path}`: the input of {analysis.decoder!r} is 0 outside {decoder.mask!r}, so random sets "
+                "of voxels would lose nothing and every region within would stand out: analyse a decoder "
+                "without `mask` that has this set as its `roi`"
+            )
+        if analysis.information and decoder.kind != "ridge":
+            raise ValueError(
+                f"`{path}.information` trains ridge decoders again, and {analysis.decoder!r} is of kind "
+                f"`{decoder.kind}`: leave it out, or analyse a ridge decoder"
+            )
+        if analysis.images is not None:
+            self._require_imaged(analysis.images.reconstruction, analysis.decoder, f"{path}.images")
+
+    def _require_imaged(self, reconstruction: str, decoder: str, path: str) -> None:
+        """Refuse a reconstruction whose images do not follow from the predictions of the decoder."""
+        _require(reconstruction, self.reconstructions, f"{path}.reconstruction", "reconstructions")
+        shown = self.reconstructions[reconstruction]
+        if shown.generator.chooses_from:
+            problem = "chooses among the images of others, which an analysis does not make"
+        elif decoder not in shown.roles.values():
+            problem = f"is made from {_listed(shown.roles.values())}, not from {decoder!r}"
+        elif shown.generator.from_samples and self.decoders[shown.roles["semantic"]].samples:
+            problem = "is made from samples of a prior, which an analysis does not draw"
+        elif shown.generator.pools:
+            problem = "looks its images up in a pool, so they change by leaps"
+        elif "transductive" in shown.rescale.values():
+            problem = "is rescaled by the whole test set, so no image changes alone"
+        else:
+            return
+        raise ValueError(
+            f"`{path}.reconstruction`: {reconstruction!r} {problem}: name another reconstruction, or leave "
+            "`images` out"
+        )
+
+    def _require_candidates(self, name: str) -> None:
+        """Refuse a choice among images that nothing makes; and one by the truth that does not say so."""
+        chooser = self.reconstructions[name].generator
+        for candidate in chooser.chooses_from:
+            path = f"reconstructions.{name}.generator.of"
+            made = [other for other, one in self.reconstructions.items() if not one.generator.chooses_from]
+            _require(candidate, dict.fromkeys(made), path, "reconstructions that makes images itself")
+            chooser.require_candidate(candidate, self.reconstructions[candidate])
+        if chooser.uses_truth and "oracle" not in name:
+            raise ValueError(
+                f"`reconstructions.{name}` chooses by what was seen, so it is an upper bound and no method, "
+                "and tables and figures show its name alone: call it something with `oracle` in it"
+            )
+
+    def _require_space(self, name: str, role: str) -> None:
+        """Refuse a decoder whose target is not of the space that the generator reads in this role."""
+        reconstruction = self.reconstructions[name]
+        wanted = reconstruction.generator.demands.get(role)
+        decoder = reconstruction.roles[role]
+        target = self.targets[self.decoders[decoder].target]
+        if wanted is None or spaces.fits(target, wanted):
+            return
+        fitting = [
+            other for other, one in self.decoders.items() if spaces.fits(self.targets[one.target], wanted)
+        ]
+        hint = (
+            f"name a decoder of such a target ({', '.join(fitting)})"
+            if fitting
+            else "add such a target, and a decoder of it, and name that decoder"
+        )
+        raise ValueError(
+            f"`reconstructions.{name}.{role}`: {spaces.generator(reconstruction.generator)} reads a target "
+            f"{spaces.listed(wanted)}, but {decoder!r} predicts the target "
+            f"{self.decoders[decoder].target!r}, {spaces.target(target)}. Numbers of another space make "
+            f"images of nothing, even where their shape fits: {hint}, or choose the generator's settings by "
+            "the target"
+        )
+
+    def _require_splits(self, name: str) -> None:
+        """Refuse images of training and validation stimuli that nothing predicts."""
+        reconstruction = self.reconstructions[name]
+        if reconstruction.splits is None:
+            return
+        votes = bool(reconstruction.generator.chooses_from)
+        lacking = [one for one in reconstruction.roles.values() if not self.decoders[one].fitted]
+        fixed = self.split.validation_fraction > 0 and self.split.protocol != "leave-one-run-out"
+        if votes or lacking or not fixed:
+            missing = (
+                "a vote makes no images of its own: set `splits` at those that it chooses among"
+                if votes
+                else f"the decoders {', '.join(lacking)} do not predict their training images: set "
+                "`fitted: true` there"
+                if lacking
+                else "this split carves out no fixed validation images: set `split.validation_fraction`"
+            )
+            raise ValueError(
+                f"`reconstructions.{name}.splits` asks for images of training and validation stimuli, but "
+                f"{missing}, or leave `splits` out"
+            )
+
+    def _require_rescalable(self, name: str) -> None:
+        """Refuse to rescale what has no need of it, or nothing to measure it on."""
+        reconstruction = self.reconstructions[name]
+        for role, how in reconstruction.rescale.items():
+            made = self.decoders[decoder := reconstruction.roles[role]]
+            if role == "semantic" and made.samples and reconstruction.generator.from_samples:
+                problem = (
+                    f"makes {made.samples} samples of each embedding, and these condition the images: they "
+                    "have the spread of true embeddings already, and nothing would be rescaled"
+                )
+            elif how == "cross_validated" and not made.cross_validates:
+                problem = "does not predict its training images by models without them, as this needs"
+            else:
+                continue
+            raise ValueError(
+                f"`reconstructions.{name}.rescale` names {role}, but the decoder {decoder!r} {problem}. "
+                f"Remove `{role}` from it"
+            )
 
 
 def _require(name: str, known: dict[str, Any], path: str, section: str) -> None:
     if name not in known:
         raise ValueError(f"`{path}` names {name!r}, which is no entry of `{section}`{nearest(name, known)}")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What a message about an unknown name ends with, in brackets: the closest valid one, and all of them."""
-    known = [str(option) for option in known]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    listed = ", ".join(known) or "none"
-    return f" (did you mean {close[0]!r}? there are: {listed})" if close else f" (there are: {listed})"
 
 
 def kinds(package: str, base: type[Section]) -> dict[str, type[Section]]:
@@ -273,14 +481,18 @@ def plugin(stage: Literal["targets", "decoders", "generators"], settings: dict[s
     return kinds(*PLUGINS[stage])[settings["kind"]].model_validate(settings)
 
 
-def dataset(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (one of three sections)
+def dataset(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (one of four sections)
     """The section of the data set, from checked plain data."""
     return _datasets()[settings["kind"]].model_validate(settings)
 
 
 def _datasets() -> dict[str, type[Section]]:
     arrays = importlib.import_module("percept.datasets.arrays_config").ArraysDataset
-    return {"nsd": NsdDataset, "twin": TwinDataset, "arrays": arrays}
+    algonauts = importlib.import_module("percept.datasets.algonauts_config").AlgonautsDataset
+    return {"nsd": NsdDataset, "twin": TwinDataset, "arrays": arrays, "algonauts": algonauts}
+
+
+MEMBERS = "Made from the rest, not to be given: the decoder of each combination, by its name."
 
 
 def _one_of(sections: dict[str, type[Section]]) -> Any:  # noqa: ANN401 (a typing construct)
@@ -297,13 +509,24 @@ def model() -> type[BaseConfig]:
         __doc__=ReconstructionConfig.__doc__,
         generator=(_one_of(generators), ...),
     )
+    decoder = _one_of(decoders)
+    sweep = create_model(
+        "SweepConfig",
+        __base__=SweepConfig,
+        __doc__=SweepConfig.__doc__,
+        members=(dict[Identifier, decoder], Field({}, description=MEMBERS)),
+    )
     return create_model(
         "Config",
         __base__=BaseConfig,
         __doc__="The whole configuration of a run.",
         dataset=(_one_of(_datasets()), ...),
         targets=(dict[Identifier, _one_of(targets)], Field(min_length=1, description="Features to predict.")),
-        decoders=(dict[Identifier, _one_of(decoders)], Field(min_length=1, description="Decoders to train.")),
+        decoders=(dict[Identifier, decoder], Field(min_length=1, description="Decoders to train.")),
+        sweeps=(
+            dict[Identifier, sweep],
+            Field({}, description="Decoders to train with every combination of some settings."),
+        ),
         reconstructions=(dict[Identifier, reconstruction], Field({}, description="Images to make.")),
     )
 
@@ -361,6 +584,6 @@ def schema() -> dict[str, Any]:
     return model().model_json_schema()
 
 
-def plain(config: BaseModel) -> dict[str, Any]:
+def plain(config: Section) -> dict[str, Any]:
     """The configuration as what YAML or JSON can hold, defaults filled in."""
     return config.model_dump(mode="json")

@@ -14,12 +14,18 @@ from percept.files import hash_text, sha256
 
 PACKAGE = Path(__file__).parent
 # What a setting means is written where it is used, and its value is tracked as a parameter of the rule; how a
-# log looks changes no result. Counting these two would retrain every network for a new option elsewhere.
-NOT_COUNTED = (PACKAGE / "config.py", PACKAGE / "log.py")
+# log looks changes no result. Counting these would retrain every network for a new option elsewhere.
+NOT_COUNTED = tuple(PACKAGE / f"{name}.py" for name in ("config", "sections", "sweeps", "log"))
 # How bytes arrive does not change them: they are verified. Counting this would fetch NSD's betas again.
 NOT_COUNTED += tuple(
     PACKAGE / "datasets" / "download" / f"{name}.py"
     for name in ("__init__", "bucket", "checksum", "plan", "progress", "transfer")
+)
+# Nor does how weights arrive, or how the catalogue writes a network down: another revision is fetched anew,
+# which shows in the manifest that a job reads and in the fingerprint of its features. A new entry, or an
+# address that moved, must not encode every stimulus again.
+NOT_COUNTED += tuple(
+    PACKAGE / "backbones" / f"{name}.py" for name in ("catalogue", "convert", "entry", "fetch", "transfer")
 )
 PACKAGES_NAMED = (
     "percept", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "h5py", "nibabel", "nilearn", "himalaya",
@@ -35,20 +41,20 @@ def prefer_source(repository: str | Path) -> None:
     os.environ["PYTHONPATH"] = str(Path(repository, "src"))
 
 
-def code_version(*names: str) -> str:
+def code_version(*names: str, without: Container[Path] | None = None) -> str:
     """Twelve hex digits over the source of modules and of all of `percept` that they import.
 
     Put into the `params` of a rule, it makes Snakemake rerun the rule when code that its script may reach was
     edited, and only then: comments, docstrings and formatting do not count, nor does touching a file, nor do
     the definitions of settings (their values are parameters already). `names` are modules
     (`percept.voxels.extract`) or paths of scripts. A module's whole source counts, whichever of its functions
-    is used; imports inside functions count as well.
+    is used; imports inside functions count as well. `without` is that of `closure`.
 
     Raises
     ------
     ValueError : a name is no module of percept and no file
     """
-    digests = [f"{path.name} {_meaning(path)}" for path in sorted(closure(names))]
+    digests = [f"{path.name} {_meaning(path)}" for path in sorted(closure(names, without))]
     return hash_text("\n".join(digests))
 
 

@@ -46,9 +46,9 @@ def drive(folder):
     noise = rng.normal(scale=0.5, size=(N_TRIALS, N_VOXELS))
     X = (features[stimulus] @ rng.normal(size=(N_DIMS, N_VOXELS)) + noise).astype(np.float32)
     rows = Fold(*(np.flatnonzero(part) for part in (stimulus < 70, stimulus // 10 == 7, stimulus >= 80)))
-    store.write(folder / "features.h5", features, np.arange(N_IMAGES), {"kind": "random"}, "random")
+    store.write(folder / "index.json", features, np.arange(N_IMAGES), {"kind": "random"}, "random")
     settings = config.plugin("decoders", entry())
-    with store.open_features(folder / "features.h5") as targets:
+    with store.open_features(folder / "index.json") as targets:
         train_and_predict(settings, X, trials, [rows], targets, Job(folder))
     sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", str(folder / "test_components.py")]))
 
@@ -85,7 +85,7 @@ def test_the_documented_decoder_predicts_its_target(example, group, n_rows):
     folder, _ = example
     found = read_predictions(folder / "predictions.h5", group)
     assert found.predicted.shape == (n_rows, N_DIMS)
-    true = store.read(folder / "features.h5", found.stimulus)
+    true = store.read(folder / "index.json", found.stimulus)
     assert np.corrcoef(found.predicted.ravel(), true.ravel())[0, 1] > 0.8
 
 

@@ -62,6 +62,14 @@ def test_an_edit_of_reached_code_changes_the_version(package, file, old, new):
     assert version(package) != before
 
 
+def test_what_is_left_out_changes_no_version_nor_does_what_it_alone_reaches(package):
+    script, without = str(package.parent / "train.py"), (package / "config.py", package / "losses.py")
+    before = provenance.code_version(script, without=without), version(package)
+    edit(package / "losses.py", "x / 2", "x / 3")
+    edit(package / "deep" / "blocks.py", "return 1", "return 2")
+    assert provenance.code_version(script, without=without) == before[0] != before[1] != version(package)
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
@@ -85,6 +93,25 @@ def test_a_copy_elsewhere_has_the_same_version(package, tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGE", copy / "percept")
     monkeypatch.setattr(provenance, "NOT_COUNTED", (copy / "percept" / "config.py",))
     assert provenance.code_version(str(copy / "train.py")) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "counted"),
+    [
+        ("image", True),
+        ("fingerprint", True),
+        ("store", True),
+        ("catalogue", False),
+        ("entry", False),
+        ("fetch", False),
+        ("transfer", False),
+        ("convert", False),
+    ],
+)
+def test_what_reads_a_network_counts_and_what_lists_and_fetches_it_does_not(module, counted):
+    reached = provenance.closure(["percept.targets.clip_image", "percept.backbones.fetch"])
+    path = provenance.PACKAGE / "backbones" / f"{module}.py"
+    assert path.is_file() and (path in reached) is counted
 
 
 @pytest.mark.parametrize("name", ["percept.absent", "numpy", "absent.py"])

@@ -31,9 +31,20 @@ ONE_PLACE = re.compile(
 )
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 KNOWN = {
-    "targets": {"pixels", "labels", "truth", "open_clip"},
-    "decoders": {"ridge"},
-    "generators": {"pixels"},
+    "targets": {"pixels", "labels", "truth", "open_clip", "clip_image", "clip_text", "vae_latent"},
+    "decoders": {"ridge", "mindeye", "lowlevel", "mapper", "voxelclip", "dino"},
+    "generators": {
+        "pixels",
+        "vae",
+        "nearest",
+        "image_diffusion",
+        "dual_diffusion",
+        "text_diffusion",
+        "caption_diffusion",
+        "outside",
+        "vote",
+        "gan",
+    },
 }
 METHODS = {"targets": ("blocks", "fingerprint"), "decoders": ("tensors", "train"), "generators": ("build",)}
 
@@ -278,8 +289,10 @@ def test_the_registry_holds_the_kinds_that_are_known(stage):
 @pytest.mark.parametrize(("stage", "section"), REGISTERED)
 def test_every_kind_is_built_from_its_defaults_and_documented(stage, section):
     kind = section.model_fields["kind"].default
-    required = {"target": "pixels"} if stage == "decoders" else {}
-    made = section(**required)
+    needed = {"target": "pixels", "pool": "web", "backbone": "tiny_clip", "of": ("a", "b", "c")}
+    needed |= {"backbone": "tiny_vae"} if kind == "vae_latent" else {}
+    required = [name for name, field in section.model_fields.items() if field.is_required()]
+    made = section(**{name: needed[name] for name in required if name != "kind"})
     assert made.kind == kind and config.plugin(stage, made.model_dump()) == made
     assert section.__doc__ and section.__doc__ != config.PLUGINS[stage][1].__doc__
     assert all(getattr(section, method).__doc__ for method in METHODS[stage])

@@ -12,7 +12,8 @@ empty ROI                                          unit/voxels/test_extract.py
 missing session                                    here; test_nsd_bucket.py; unit/voxels/test_extract.py
 NaN or constant voxels, too few repeats            unit/voxels: test_extract, test_normalise, test_reliability
 unknown config key, decoder, target, generator     here; unit/test_config.py
-weights absent and no network                      unit/backbones/test_image.py
+weights absent and no network                      here; unit/backbones/test_store.py
+generator given a target of another space          here; unit/generators
 too little disk                                    unit/datasets/test_download.py
 killed, preempted, power cut                       faults/test_killed_run.py, faults/test_download_faults.py
 one bad subject or session does not stop others    here; test_nsd_bucket.py
@@ -66,19 +67,45 @@ def refused(copy, changes):
         ({"decoders": {"ridge_pixels": {"target": "pixel"}}}, ["ridge_pixels.target`", "mean 'pixels'"]),
         ({"targets": {"pixels": {"kind": "pixel"}}}, ["'pixel'", "pixels"]),
         ({"reconstructions": {"linear": {"generator": {"kind": "pixles"}}}}, ["pixles", "pixels"]),
-        ({"reconstructions": {"linear": {"decoder": "ridge"}}}, ["linear.decoder`", "'ridge_truth'"]),
+        ({"reconstructions": {"linear": {"lowlevel": "ridge_pixel"}}}, ["lowlevel`", "mean 'ridge_pixels'"]),
+        (
+            {"reconstructions": {"unclip": {"semantic": "ridge_latents"}}},
+            ["unclip.semantic`", "backbone: tiny_clip, output: pooled", "(ridge_clip, mindeye)"],
+        ),
+        (
+            {"reconstructions": {"unclip": {"lowlevel": "ridge_pixels"}}},
+            ["unclip.lowlevel`", "kind: vae_latent, backbone: tiny_vae", "(ridge_latents, mindeye_lowlevel)"],
+        ),
+        ({"reconstructions": {"unclip": {"semantic": None}}}, ["`reconstructions.unclip`", "lacks semantic"]),
+        ({"evaluation": {"images": {"networks": ["tiny_clap"]}}}, ["tiny_clap", "tiny_clip"]),
         ({"voxels": {"extract": ["nsdgenral"]}}, ["nsdgenral", "nsdgeneral"]),
         ({"voxels": {"rois": {"mine": ["streemz:ventral"]}, "extract": ["mine"]}}, ["streemz", "streams"]),
     ],
     ids=[
         "setting", "section", "twin's setting", "decoder", "target of a decoder", "target", "generator",
-        "decoder of a reconstruction", "ROI set", "atlas",
+        "decoder of a reconstruction", "embedding from latents", "latents from pixels", "missing role",
+        "network", "ROI set", "atlas",
     ],
 )  # fmt: skip
 def test_a_wrong_name_stops_before_any_job_and_the_nearest_is_named(lab, changes, said):
     message = refused(lab[0], changes)
     for part in said:
         assert part in message
+
+
+@pytest.mark.parametrize("damage", ["folder", "manifest", "weights"])
+def test_a_small_network_that_is_missing_is_named_with_the_command_that_brings_it_back(lab, damage):
+    copy = lab[0]
+    folder = copy.folder / "resources/backbones/tiny_unclip"
+    what = {"folder": ".", "manifest": "backbone.json", "weights": "unet/*.safetensors"}[damage]
+    (path,) = folder.glob(what) if damage != "folder" else (folder,)
+    aside = path.rename(copy.folder / "aside")
+    try:
+        message = refused(copy, {})
+    finally:
+        aside.rename(path)
+    assert "the backbone tiny_unclip" in message and ("absent" in message or "damaged" in message)
+    assert "git checkout -- resources/backbones/tiny_unclip" in message
 
 
 def extracted(copy, name, changes=None):

@@ -32,6 +32,12 @@ def results(report):
 
 
 @pytest.fixture(scope="module")
+def images(results):
+    """Per-subject rows of the reconstructions, with their controls."""
+    return results[(results["what"] == "reconstruction") & (results["subject"] != "mean")]
+
+
+@pytest.fixture(scope="module")
 def decoders(results):
     """Per-subject rows of the decoders themselves, whole pool, averages over repeats."""
     own = results[(results["what"] == "decoder") & results["control"].isna()]
@@ -48,7 +54,7 @@ def test_no_decoder_beats_its_limit_by_more_than_three_standard_errors(decoders)
     own = decoders[decoders["metric"] == "top1"]
     spread = np.sqrt(own["limit_oracle"] * (1 - own["limit_oracle"]) / own["n"].astype(float))
     error = np.maximum(standard_error(own["ci_low"], own["ci_high"]), spread)
-    assert len(own) == 60  # 2 subjects, 5 decoders, 3 scoring rules, 2 directions
+    assert len(own) == 84  # 2 subjects, 7 decoders, 3 scoring rules, 2 directions
     assert (own["value"] - own["limit_oracle"] <= 3 * error).all()
 
 
@@ -103,7 +109,53 @@ def test_the_audit_passes(report):
 
 def test_the_linear_reconstruction_beats_every_floor(results):
     rows = results[(results["what"] == "reconstruction") & (results["metric"] == "pixcorr")]
-    rows = rows[rows["subject"] == "mean"]
+    rows = rows[(rows["subject"] == "mean") & (rows["name"] == "linear")]
     value = rows.set_index(rows["control"].fillna("own"))["value"]
     assert value["own"] > value[["shuffled", "mean_image", "random_image"]].max()
     assert value["recovery"] > value["own"]
+
+
+SUBJECTS = ["subj01", "subj02"]
+PIPELINES = [
+    "linear", "autoencoder", "unclip", "captioned", "brain_diffuser", "takagi", "nearest", "nearest_five",
+]  # fmt: skip
+FLOORS = ["shuffled", "mean_image", "random_image"]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_image_that_was_seen_is_told_from_another_by_its_reconstruction(images, subject):
+    own = images[(images["subject"] == subject) & (images["name"] == "unclip") & images["control"].isna()]
+    (row,) = own[own["metric"] == "tiny_clip"].to_dict("records")
+    assert row["value"] >= 0.80 and row["chance"] == 0.5 and row["pool"] == 150
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+@pytest.mark.parametrize("metric", ["pixcorr", "tiny_clip"])
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_reconstruction_beats_its_floors_on_the_same_images(report, subject, metric, floor):
+    table = pd.read_csv(report / "comparisons.csv")
+    rows = table[(table["what"] == "reconstruction") & (table["subject"] == subject)]
+    rows = rows[(rows["metric"] == metric) & (rows["control_second"] == floor)]
+    (row,) = rows[(rows["name_first"] == "unclip") & (rows["name_second"] == "unclip")].to_dict("records")
+    assert row["n"] == 150 and 0 < row["ci_low"] < row["difference"] < row["ci_high"]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_every_pipeline_stands_beside_what_it_makes_of_true_targets(images, subject, name):
+    rows = images[(images["subject"] == subject) & (images["name"] == name)]
+    rows = rows[rows["metric"].isin(["pixcorr", "ssim", "tiny_clip", "object", "category"])]
+    own, recovery = rows[rows["control"].isna()], rows[rows["control"] == "recovery"]
+    assert set(own["metric"]) == set(recovery["metric"]) and len(own) == len(recovery) == 5
+    assert own["value"].notna().all() and recovery["value"].notna().all()
+
+
+def test_the_demo_has_these_pipelines_and_no_other(images):
+    assert set(images["name"]) == set(PIPELINES)
+
+
+@pytest.mark.parametrize("metric", ["alexnet2", "alexnet5", "inception", "clip", "effnet", "swav"])
+def test_a_metric_whose_network_is_absent_is_not_available_rather_than_zero(images, metric):
+    rows = images[images["metric"] == metric]
+    assert len(rows) == len(SUBJECTS) * len(PIPELINES)
+    assert rows["value"].isna().all() and rows["note"].str.startswith("not available").all()

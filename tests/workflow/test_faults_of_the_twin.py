@@ -9,8 +9,15 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 SMALL = {
     "dataset": {"subjects": ["subj01"], "sessions": 1, "shared_images": 40},
-    "targets": {"pixels": None},
-    "decoders": {"ridge_pixels": None, "ridge_truth": {"seeds": [0]}},
+    "targets": {"pixels": None, "clip": None, "tokens": None, "latents": None},
+    "decoders": {
+        "ridge_pixels": None,
+        "ridge_clip": None,
+        "ridge_latents": None,
+        "mindeye": None,
+        "mindeye_lowlevel": None,
+        "ridge_truth": {"seeds": [0]},
+    },
     "reconstructions": None,
     "evaluation": {"retrieval": {"pools": [10]}, "bootstrap": 50, "permutations": 100},
 }

@@ -63,7 +63,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def subject(settings, tmp_path_factory):
-    """(X, trials, features file): everything that comes before the decoder."""
+    """(X, trials, index of the features): everything that comes before the decoder."""
     folder = tmp_path_factory.mktemp("haxby")
     (name,) = settings.dataset.subjects
     shown = store_subject(settings.dataset, settings.voxels, name, folder / "voxels")
@@ -71,8 +71,10 @@ def subject(settings, tmp_path_factory):
     X, trials, _ = normalise.load(folder / "voxels", "all", settings.voxels.normalisation)
     stimuli = np.unique(trials["stimulus"])
     source = arrays.source(settings.dataset)
-    encode.encode_to(folder / "features.h5", "category", settings.targets["category"], source, stimuli)
-    return X, trials, folder / "features.h5"
+    encode.encode_to(
+        folder / "category" / "index.json", "category", settings.targets["category"], source, stimuli
+    )
+    return X, trials, folder / "category" / "index.json"
 
 
 def decode(settings, subject, folder, trials=None):

@@ -27,8 +27,14 @@ TWIN = {"sessions": 1, "shared_images": 30, "bits": 4.0}
 NSD = {
     "dataset": {"kind": "nsd", "name": "nsd", "root": "resources/nsd", "volumes": None, "shared_images": None}
     | {"bits": None, "sessions": 1, "terms_accepted": True},
-    "targets": {"truth": None, "pixels": {"size": 4}},
-    "decoders": {"ridge_truth": None},
+    "targets": {"truth": None, "clip": None, "tokens": None, "latents": None, "pixels": {"size": 4}},
+    "decoders": {
+        "ridge_truth": None,
+        "ridge_clip": None,
+        "ridge_latents": None,
+        "mindeye": None,
+        "mindeye_lowlevel": None,
+    },
     "reconstructions": None,
     "voxels": {"extract": ["nsdgeneral", "higher"]},
 }

@@ -8,14 +8,14 @@ from percept import config, files, log
 from percept.evaluation import audit, duplicates, run
 from percept.evaluation.audit_data import Recorded
 from percept.evaluation.evidence import of_run
-from percept.targets import encode
+from percept.targets import sources
 from percept.voxels import normalise, roi, store
 
 log.to_file(snakemake.log[0])
 params, given = snakemake.params, snakemake.input
 folder = Path(given.betas).parent
 trials, voxels = store.read_trials(folder), store.read_voxels(folder)
-source = encode.source(config.dataset(params.dataset))
+source = sources.source(config.dataset(params.dataset))
 stimuli = sorted(trials["stimulus"].unique())
 reliable = voxels["ncsnr"].fillna(0).nlargest(2000).index.sort_values()
 about = audit.Evidence(
@@ -35,7 +35,7 @@ def evidence() -> Iterator[audit.Evidence]:
         applied = normalise.read_statistics(normalisation)
         recorded = Recorded(applied.how, applied.mean, applied.sd)
         own = replace(about, betas=store.read_betas(folder, columns=inside, raw=True), recorded=recorded)
-        found = run.read(predictions, features, params.units)
+        found = run.read(predictions, features, params.units, trials)
         yield from of_run(found, own, name, files.read_parquet(scores))
 
 

@@ -10,9 +10,9 @@ log.to_file(snakemake.log[0])
 dataset = config.dataset(snakemake.config["dataset"])  # with what the parameters leave out: the server
 settings = config.VoxelsConfig.model_validate(snakemake.params.voxels)
 subject, folder = snakemake.wildcards.subject, Path(snakemake.output.betas).parent
-if dataset.kind == "arrays":
-    shown = arrays.store_subject(dataset, settings, subject, folder)
-else:
+if isinstance(dataset, config.NativeTree):
     sessions = extract.extract_subject(dataset, settings, subject, folder)
     shown = nsd.read_trials(dataset.root, subject, sessions)
+else:
+    shown = arrays.store_subject(dataset, settings, subject, folder)
 files.write_parquet(shown, snakemake.output.shown)

@@ -1,13 +1,26 @@
 """Make images from the predicted targets of the test images, and from the true ones as the ceiling."""
 
-from percept import config, log
-from percept.decoders import predict
-from percept.generators import store
-from percept.targets import store as targets
+from percept import config, files, log
+from percept.backbones import device
+from percept.generators import inputs, make
+from percept.generators.roles import Context
+from percept.targets import encode
 
 log.to_file(snakemake.log[0])
-generator = config.plugin("generators", snakemake.params.generator).build()
-predictions = predict.read_predictions(snakemake.input.predictions, "test/average")
-true = targets.read(snakemake.input.features, predictions.stimulus)
-store.write_images(snakemake.output.images, generator.generate(predictions.predicted), predictions.stimulus)
-store.write_images(snakemake.output.recovery, generator.generate(true), predictions.stimulus)
+device.use_threads(snakemake.threads)
+given, params = snakemake.input, snakemake.params
+settings = params.reconstruction
+decoded = inputs.decoded(given, settings)
+source = encode.source(config.dataset(params.dataset))
+train = inputs.training(files.read_parquet(given.trials), decoded, source)
+outside = inputs.outside(given, params.get("pool", {}))
+section = config.plugin("generators", settings["generator"])
+with device.memory_for("reading the weights of the generator", make.LESS_MEMORY):
+    generator = section.build(Context(train, outside))
+job = make.Job(
+    {name: snakemake.output[name] for name in ("images", "recovery", "details")},
+    settings["seed"],
+    settings,
+    inputs.identity(train, given.get("weights", []), params.get("code", ""), outside),
+)
+make.run(generator, inputs.sets(decoded, section.from_samples), job)

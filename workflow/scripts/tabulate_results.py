@@ -4,16 +4,18 @@ import pandas as pd
 
 from percept import config, files, log
 from percept.evaluation import table
-from percept.report import latex, page
+from percept.report import latex, page, published
 from percept.report import table as wide
 
 log.to_file(snakemake.log[0])
 given, made = snakemake.input, snakemake.output
 settings = config.EvaluationConfig.model_validate(snakemake.params.evaluation)
-scores = wide.collect([*given.scores, *given.noise_ceiling])
+scores = wide.collect([*given.scores, *given.noise_ceiling, *given.get("latent_scores", [])])
 items = table.concat([files.read_parquet(path) for path in given.per_item], table.ITEM_SCHEMA)
 chosen = scores[scores["chosen"].fillna(True)]
 results = table.concat([scores, table.over_subjects(chosen, items, settings)])
+if snakemake.params.dataset["kind"] == "nsd":  # printed scores are about no other data
+    results = table.concat([results, published.long(published.load(given.published))])
 files.write_parquet(results, made.parquet)
 wide.write_csv(results, made.csv)
 files.write_text(latex.table(results), made.tex)
