@@ -229,6 +229,22 @@ def pairing_null(
     return np.array([over_items(value[items, truth[shuffle]]) for shuffle in shuffles])
 
 
+def pairing_mean(value: NDArray, truth: NDArray, strata: NDArray | None = None) -> float:
+    """Expectation of `pairing_null` of means, over all rearrangements: nothing is drawn.
+
+    Parameters
+    ----------
+    value, truth : as of `pairing_null`
+    strata : (item,), items swap candidates with those of the same stratum alone, see `shuffled_items`
+    """
+    of_partner = value[:, truth]  # (item, partner)
+    if strata is None:
+        return float(of_partner.mean())
+    strata = np.unique(strata, return_inverse=True)[1]
+    together = strata[:, None] == strata
+    return float((of_partner * together / together.sum(axis=1)).sum() / len(truth))
+
+
 def shuffled_items(
     n_items: int, n_permutations: int, rng: np.random.Generator, strata: NDArray | None = None
 ) -> NDArray:

@@ -17,6 +17,7 @@ from percept.statistics import (
     hierarchical_bootstrap,
     normal_quantile,
     paired_comparison,
+    pairing_mean,
     pairing_null,
     percentile_interval,
     permutation_p,
@@ -214,6 +215,20 @@ def test_the_pairing_null_over_all_permutations_has_the_mean_of_the_matrix(rng):
     null = pairing_null(value, truth, np.array(list(permutations(range(4)))))
     assert_allclose(null[0], value[np.arange(4), truth].mean())
     assert_allclose(null.mean(), value[:, truth].mean())
+
+
+def test_the_mean_of_the_pairing_null_is_that_of_all_permutations(rng):
+    value, truth = rng.random((4, 5)), np.array([0, 2, 3, 4])
+    null = pairing_null(value, truth, np.array(list(permutations(range(4)))))
+    assert pairing_mean(value, truth) == pytest.approx(null.mean(), abs=1e-12)
+
+
+def test_the_mean_of_the_pairing_null_keeps_to_the_strata(rng):
+    value, truth, strata = rng.random((5, 6)), np.array([5, 0, 2, 3, 4]), np.array([7, 1, 7, 1, 1])
+    within = [s for s in permutations(range(5)) if (strata[list(s)] == strata).all()]
+    assert len(within) == 12
+    null = pairing_null(value, truth, np.array(within))
+    assert pairing_mean(value, truth, strata) == pytest.approx(null.mean(), abs=1e-12)
 
 
 def test_the_pairing_null_can_take_the_median():

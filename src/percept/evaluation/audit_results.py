@@ -27,6 +27,9 @@ FALSE_ALARM = 1e-3  # probability that the shuffled pairings of a sound run are 
 def shuffled_at_chance(rows: pd.DataFrame, permutations: int) -> Finding:
     """The mean over shuffled pairings is at chance; for bits, a lower bound, at most chance.
 
+    It is an expectation, not a mean over draws, so a sound run is off by rounding and ties alone; allowed is
+    what `permutations` draws would scatter.
+
     Median ranks are left out: their mean over shuffles is chance only where ranks are spread evenly.
     """
     name = "shuffled-at-chance"

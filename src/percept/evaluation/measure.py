@@ -13,6 +13,7 @@ from percept.evaluation.table import Label
 from percept.statistics import (
     Statistic,
     bootstrap_interval,
+    pairing_mean,
     pairing_null,
     percentile_interval,
     permutation_p,
@@ -110,16 +111,18 @@ def summarise(
     rows, values = [], []
     for measure in measures:
         per_item = items.mean(measure.values)
-        null = None
+        null, expected = None, np.nan
         if measure.if_true is not None and len(truth) > 1:
             if shuffles is None:  # the same for all measures
                 rng = np.random.default_rng(settings.seed)
                 shuffles = shuffled_items(len(truth), settings.permutations, rng, items.run)
-            null = pairing_null(items.mean(measure.if_true), truth, shuffles, measure.statistic)
-        rows += _records(measure, per_item, null, settings)
+            if_true = items.mean(measure.if_true)
+            null = pairing_null(if_true, truth, shuffles, measure.statistic)
+            expected = pairing_mean(if_true, truth, items.run) if measure.statistic == "mean" else null.mean()
+        rows += _records(measure, per_item, null, expected, settings)
         values.append(_item_rows(measure, per_item, items, label.control))
-        if keep_shuffled and (expected := _shuffled(measure, items, truth)) is not None:
-            values.append(_item_rows(measure, expected, items, "shuffled"))
+        if keep_shuffled and (per_item := _shuffled(measure, items, truth)) is not None:
+            values.append(_item_rows(measure, per_item, items, "shuffled"))
     if label.control is not None:
         rows = [row for row in rows if row["control"] is None]
     keep = [{**row, "control": row["control"] or label.control} for row in rows]
@@ -137,9 +140,9 @@ def _shuffled(measure: Measure, items: Items, truth: NDArray) -> NDArray | None:
 
 
 def _records(
-    measure: Measure, per_item: NDArray, null: NDArray | None, settings: EvaluationConfig
+    measure: Measure, per_item: NDArray, null: NDArray | None, expected: float, settings: EvaluationConfig
 ) -> list[dict[str, object]]:
-    """The row of a measure and those of its floors."""
+    """The row of a measure and those of its floors; `expected` is the mean of the null."""
     rng = np.random.default_rng(settings.seed)  # the same resamples for every measure keeps them paired
     interval = bootstrap_interval(per_item, settings.bootstrap, settings.confidence, rng, measure.statistic)
     quantity = {"metric": measure.metric, "direction": measure.direction, "pool": measure.pool}
@@ -153,7 +156,7 @@ def _records(
         slack = 1e-12 * max(1.0, abs(interval.value))  # means over items in another order
         records[0]["p_value"] = permutation_p(sign * interval.value - slack, sign * null)
         low, high = percentile_interval(null, settings.confidence)
-        shuffled = {"value": float(null.mean()), "ci_low": low, "ci_high": high, "control": "shuffled"}
+        shuffled = {"value": float(expected), "ci_low": low, "ci_high": high, "control": "shuffled"}
         records.append({**quantity, **shuffled})
     elif measure.shuffled is not None:
         rng = np.random.default_rng(settings.seed)
