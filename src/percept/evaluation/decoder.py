@@ -113,7 +113,7 @@ def _retrieval(
     column_of = dict(zip(question.stimulus.tolist(), question.truth.tolist(), strict=True))
     truth = np.array([column_of[stimulus] for stimulus in items.stimulus.tolist()])
     measures = retrieval_measures(question, pools, label.scoring == CALIBRATED, "; ".join(notes) or None)
-    return summarise(measures, items, truth, label, settings)
+    return summarise(measures, items, truth, label, settings, keep_shuffled=True)
 
 
 def retrieval_measures(

@@ -5,6 +5,7 @@ the result to 425 x 425, bilinearly, without antialiasing. Blurred images score 
 `mean_image` and `recovery`.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ FIELD_SIZE = 425  # pixels; the side of NSD's images
 LUMINANCE = (0.2125, 0.7154, 0.0721)  # of red, green, blue (ITU-R BT.709, as scikit-image rounds it)
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, in pixels (Wang et al. 2004)
 STABILISERS = (0.01**2, 0.03**2)  # of SSIM, for images in [0, 1]
+AT_ONCE = 83  # local means of one product; a fifth of the side of what a field-sized image has
 BOTH, ROWS = (0, 1), (0,)  # axes along which SSIM's window extends
 
 
@@ -143,20 +145,38 @@ def structural_similarity(made: Moments, shown: Moments, axes: tuple[int, ...] =
 
 
 def _smooth(image: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Local means of an image (row, column) where the whole window lies inside it."""
-    from scipy.ndimage import correlate1d
+    """Local means of an image (row, column) where the whole window lies inside it.
 
-    for axis in axes:
-        image = correlate1d(image, _window(), axis=axis)
-    inside = tuple(slice(RADIUS, -RADIUS) if axis in axes else slice(None) for axis in BOTH)
-    return image[inside]
+    As products with a band, block by block: a third of the time of a convolution, as long as a block is cached.
+    """
+    height, width = (size - 2 * RADIUS if axis in axes else size for axis, size in enumerate(image.shape))
+    means = np.empty((height, width))
+    for rows, band in _spans(height):
+        block = band @ image[rows.start : rows.stop + 2 * RADIUS]
+        if axes == ROWS:
+            means[rows] = block
+            continue
+        for columns, band_of_columns in _spans(width):
+            means[rows, columns] = block[:, columns.start : columns.stop + 2 * RADIUS] @ band_of_columns.T
+    return means
+
+
+def _spans(n: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Places 0..n-1 some at a time, with the weights (place, value in reach) of their local means."""
+    for start in range(0, n, AT_ONCE):
+        stop = min(start + AT_ONCE, n)
+        yield slice(start, stop), _band()[: stop - start, : stop - start + 2 * RADIUS]
 
 
 @cache
-def _window() -> NDArray[np.float64]:
-    """Gaussian weights (11,), which sum to 1."""
-    weights = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
-    return weights / weights.sum()
+def _band() -> NDArray[np.float64]:
+    """The Gaussian window in every row, one place further each; what a row of local means is made with."""
+    steps = np.arange(-RADIUS, RADIUS + 1)
+    weights = np.exp(-(steps**2) / (2 * SIGMA**2))
+    band = np.zeros((AT_ONCE, AT_ONCE + 2 * RADIUS))
+    for row in range(AT_ONCE):
+        band[row, row : row + len(steps)] = weights / weights.sum()
+    return band
 
 
 def ssim(made: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -26,7 +26,24 @@ def compared_once(label, settings):
 
 @pytest.fixture
 def two_methods(compared_once):
-    return compared_once.copy()
+    """Values of the methods alone."""
+    return compared_once[compared_once["control"].isna()].copy()
+
+
+def test_a_decoder_is_compared_with_shuffled_pairing(compared_once, settings):
+    compared = compare(compared_once, settings)
+    floors = compared[compared["control_second"] == "shuffled"]
+    assert set(floors["name_first"]) == {"good", "poor"} == set(floors["name_second"])
+    assert (floors["name_first"] == floors["name_second"]).all()
+    row = floors[
+        (floors["metric"] == "top1") & (floors["pool"] == 80) & (floors["name_first"] == "good")
+    ].iloc[0]
+    own = compared_once[(compared_once["metric"] == "top1") & (compared_once["pool"] == 80)]
+    own = own[(own["name"] == "good") & (own["direction"] == row["direction"])]
+    scored = own[own["control"].isna()]["value"].mean()
+    others = (1 - scored) / 79  # somebody else's image comes first as often as one's own does not
+    assert row["difference"] == pytest.approx(scored - others)
+    assert 0 < row["ci_low"] < row["difference"] < row["ci_high"]
 
 
 def test_methods_are_compared_pairwise_on_the_same_items(two_methods, settings):

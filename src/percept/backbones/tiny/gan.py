@@ -56,14 +56,14 @@ class GanRecipe(GameRecipe):
 
 
 RECIPE = GanRecipe(
-    steps=10_000,
+    steps=6000,
     learning_rate=2.5e-3,
     batch_size=16,
     weight_decay=0.0,
     betas=(0.0, 0.99),
     ema=0.998,
     alone=700,
-    measured_every=1000,
+    measured_every=500,
 )
 DESCRIPTION = """A conditional StyleGAN2 that shows what an image embedding of tiny_clip describes, in one
 pass: modulated convolutions whose styles are read from the embedding at every layer and from noise z (32
