@@ -147,7 +147,7 @@ def structural_similarity(made: Moments, shown: Moments, axes: tuple[int, ...] =
 def _smooth(image: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
     """Local means of an image (row, column) where the whole window lies inside it.
 
-    As products with a band, block by block: a third of the time of a convolution, as long as a block is cached.
+    As products with a band, block by block: a third of the time of a convolution, because a block is cached.
     """
     height, width = (size - 2 * RADIUS if axis in axes else size for axis, size in enumerate(image.shape))
     means = np.empty((height, width))
