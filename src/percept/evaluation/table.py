@@ -8,6 +8,7 @@ same items and subjects be averaged with an interval.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from percept.config import EvaluationConfig
 from percept.statistics import Interval, hierarchical_bootstrap
 
 TEXT, WHOLE, REAL, TRUTH = "string", "Int32", "float64", "boolean"  # nullable: what does not apply is missing
+TYPES = {name: pd.api.types.pandas_dtype(name) for name in (TEXT, WHOLE, REAL, TRUTH)}
 
 WHO = {
     "dataset": TEXT,
@@ -89,20 +91,30 @@ def conform(table: pd.DataFrame, schema: dict[str, str] = SCHEMA) -> pd.DataFram
             f"the results table has no column {', '.join(map(repr, unknown))}: every evaluation file "
             f"shares one schema, so that they can be joined; its columns are {', '.join(schema)}"
         )
+    types = {name: TYPES[dtype] for name, dtype in schema.items()}
+    if list(table.columns) == list(types) and list(table.dtypes) == list(types.values()):  # joined before
+        numbered = table.index.equals(pd.RangeIndex(len(table)))
+        return table.copy(deep=False) if numbered else table.reset_index(drop=True)
     columns = {}
-    for name, dtype in schema.items():
-        if name in table and table[name].dtype == pd.api.types.pandas_dtype(dtype):  # joined before
-            columns[name] = table[name]
-            continue
-        column = table.get(name, pd.Series([None] * len(table), index=table.index, dtype="object"))
+    for name, dtype in types.items():
+        column = table[name] if name in table else pd.Series([None] * len(table), dtype="object")
         try:
-            columns[name] = column.astype("object").where(column.notna(), None).astype(dtype)
+            columns[name] = _typed(column, dtype)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"column {name!r} of the results table has to hold {dtype} values ({error}); a row that does "
-                "not have one leaves it out"
+                f"column {name!r} of the results table has to hold {schema[name]} values ({error}); a row that "
+                "does not have one leaves it out"
             ) from error
-    return pd.DataFrame(columns).reset_index(drop=True)
+    return pd.DataFrame(columns)
+
+
+def _typed(column: pd.Series, dtype: Any) -> Any:  # noqa: ANN401 (types and arrays of numpy or of pandas)
+    """Values of a column as an array of a type, whatever stood for a missing one."""
+    if column.dtype == dtype:
+        return column.array
+    values = column.to_numpy(dtype="object", copy=True)
+    values[pd.isna(values)] = None
+    return pd.array(values, dtype=dtype)
 
 
 def concat(tables: Sequence[pd.DataFrame], schema: dict[str, str] = SCHEMA) -> pd.DataFrame:
