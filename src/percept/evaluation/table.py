@@ -6,12 +6,13 @@ the value of every item under the chosen rule and under plain cosine, so that me
 same items and subjects be averaged with an interval.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from percept.config import EvaluationConfig
 from percept.statistics import Interval, hierarchical_bootstrap
@@ -102,8 +103,8 @@ def conform(table: pd.DataFrame, schema: dict[str, str] = SCHEMA) -> pd.DataFram
             columns[name] = _typed(column, dtype)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"column {name!r} of the results table has to hold {schema[name]} values ({error}); a row that "
-                "does not have one leaves it out"
+                f"column {name!r} of the results table has to hold {schema[name]} values ({error}); a row "
+                "that does not have one leaves it out"
             ) from error
     return pd.DataFrame(columns)
 
@@ -142,12 +143,13 @@ def over_subjects(long: pd.DataFrame, items: pd.DataFrame, settings: EvaluationC
     long, items : tables of several subjects
     """
     long, items = _one_rule(_of_subjects(long)), _one_rule(chosen(items))
-    per_item = dict(list(items[items["metric"] != "median_rank"].groupby(KEY, dropna=False, sort=False)))
+    averaged = long.groupby([*KEY, "subject"], dropna=False, sort=False)[["value", *COMMON]].mean()
+    notes = {key: _notes(group) for key, group in long.groupby(KEY, dropna=False, sort=False)["note"]}
+    per_item = dict(_per_item(items[items["metric"] != "median_rank"]))
     records = []
-    for key, group in long.groupby(KEY, dropna=False, sort=False):
-        by_subject = group.groupby("subject")[["value", *COMMON]].mean()
-        record = dict(zip(KEY, key, strict=True)) | by_subject.mean().to_dict()
-        record |= {"subject": MEAN, "n": len(by_subject), "note": _notes(group)}
+    for key, by_subject in averaged.reset_index().groupby(KEY, dropna=False, sort=False):
+        record = dict(zip(KEY, key, strict=True)) | by_subject[["value", *COMMON]].mean().to_dict()
+        record |= {"subject": MEAN, "n": len(by_subject), "note": notes[key]}
         if key in per_item:
             interval = _interval_over_subjects(per_item[key], settings)
             record |= {"ci_low": interval.low, "ci_high": interval.high}
@@ -178,13 +180,25 @@ def _joined(rules: pd.Series) -> str:
     return "/".join(sorted(rules.dropna().unique()))
 
 
-def _interval_over_subjects(items: pd.DataFrame, settings: EvaluationConfig) -> Interval:
-    per_item = items.fillna({"run": -1}).groupby(["subject", "stimulus", "run"])["value"].mean()
-    by_subject = per_item.unstack("subject")  # (item, subject), missing where a subject lacks the item
-    values = [column.dropna().to_numpy(np.float64) for _, column in by_subject.items()]
-    crossed = all(len(v) == len(by_subject) for v in values)
+def _per_item(items: pd.DataFrame) -> Iterator[tuple[tuple, NDArray]]:
+    """Per quantity the values (item, subject), mean over seeds, NaN where a subject lacks the item."""
+    item = ["stimulus", "run"]
+    rows = items.fillna({"run": -1})
+    rows = rows.groupby([*KEY, "subject", *item], dropna=False, sort=False)["value"].mean().reset_index()
+    for key, group in rows.groupby(KEY, dropna=False, sort=False):
+        subject = np.unique(group["subject"].to_numpy(dtype=object), return_inverse=True)[1]
+        each, at = np.unique(group[item].to_numpy(np.int64), axis=0, return_inverse=True)
+        values = np.full((len(each), subject.max() + 1), np.nan)
+        values[at, subject] = group["value"]
+        yield key, values
+
+
+def _interval_over_subjects(values: NDArray, settings: EvaluationConfig) -> Interval:
+    """Bootstrap of values (item, subject), crossed where every subject has every item."""
+    known = [column[~np.isnan(column)] for column in values.T]
+    crossed = all(len(column) == len(values) for column in known)
     rng = np.random.default_rng(settings.seed)
-    return hierarchical_bootstrap(values, settings.bootstrap, settings.confidence, rng, crossed)
+    return hierarchical_bootstrap(known, settings.bootstrap, settings.confidence, rng, crossed)
 
 
 def noted(rows: pd.DataFrame, note: str | None) -> pd.DataFrame:
@@ -195,8 +209,8 @@ def noted(rows: pd.DataFrame, note: str | None) -> pd.DataFrame:
     return rows.assign(note=rows["note"].where(rows["control"].notna(), both))
 
 
-def _notes(group: pd.DataFrame) -> str | None:
-    return "; ".join(group["note"].dropna().unique()) or None
+def _notes(notes: pd.Series) -> str | None:
+    return "; ".join(notes.dropna().unique()) or None
 
 
 def wide(long: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +231,7 @@ def wide(long: pd.DataFrame) -> pd.DataFrame:
         parts = {MEAN: averaged[key]} if key in averaged else {}
         for subject, part in {**parts, **dict(list(group.groupby("subject")))}.items():
             record |= _cells(subject, part)
-        records.append(record | {"note": _notes(group)})
+        records.append(record | {"note": _notes(group["note"])})
     cells = [f"{subject}{end}" for subject in (MEAN, *subjects) for end in ("", "_low", "_high", "_n")]
     return pd.DataFrame(records, columns=[*KEY, "n_seeds", *cells, *COMMON, "note"])
 
