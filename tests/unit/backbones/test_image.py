@@ -89,6 +89,24 @@ def test_a_local_safetensors_file_of_the_model_or_of_its_tower_is_read(
     assert loaded.identity["weights"] == "own.safetensors" and len(loaded.identity["revision"]) == 12
 
 
+@pytest.mark.parametrize("prefix", ["visual.", ""])
+@pytest.mark.parametrize("change", ["lacks one", "has one too many"])
+def test_every_tensor_of_the_tower_has_to_be_there_and_no_other(tiny, encoder, tmp_path, prefix, change):
+    """A file that fits in part would leave the rest untrained, unsaid."""
+    from safetensors.torch import save_file
+
+    path = tmp_path / "own.safetensors"
+    state = {prefix + name: value.contiguous() for name, value in encoder.tower.state_dict().items()}
+    name = next(iter(state))
+    if change == "lacks one":
+        del state[name]
+    else:
+        state[f"{name}_again"] = torch.zeros(1)
+    save_file(state, path)
+    with pytest.raises(PerceptError, match=r"do not fit the image tower"):
+        image.load(tiny, str(path), "cpu")
+
+
 def write_other(path):
     from safetensors.torch import save_file
 

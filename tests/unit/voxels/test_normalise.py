@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import zscore
 from sklearn.preprocessing import StandardScaler
 
+from percept.decoders.networks.box import around
 from percept.files import PerceptError
 from percept.voxels import normalise as normalisation
 from percept.voxels import store
@@ -91,6 +92,22 @@ def test_agrees_with_scipy_and_scikit_learn(how, seed):
     found = normalise(betas, trials, statistics(betas), how, train)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, reference(how, betas, trials, train), rtol=2e-5, atol=2e-5)
+
+
+def test_voxels_in_a_volume_have_unit_spread_in_every_session_and_nothing_lies_around_them():
+    """Where only a mean of the volume is subtracted, units stay in the hundreds and the surroundings turn
+    non-zero (the default of the code that VoxelCLIP was published with)."""
+    betas, trials, train = make()
+    assert betas.std() > 500
+    X = normalise(betas, trials, statistics(betas), "session", train)
+    where = around(np.random.default_rng(0).permutation(np.argwhere(np.ones((2, 2, 3))))[:N_VOXELS])
+    volumes = where.scatter(X).reshape(len(X), -1)
+    for session in SESSIONS:
+        rows = (trials["session"] == session).to_numpy()
+        np.testing.assert_allclose(volumes[rows][:, where.cell].std(axis=0), 1, rtol=1e-5)
+        np.testing.assert_allclose(volumes[rows][:, where.cell].mean(axis=0), 0, atol=1e-5)
+    around_them = np.delete(volumes, where.cell, axis=1)
+    assert around_them.size > 0 and (around_them == 0).all()
 
 
 @pytest.mark.parametrize("how", ["session-train", "train"])
