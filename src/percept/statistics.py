@@ -5,7 +5,7 @@ of a run where the categories are a closed set). Random pools of distractors are
 expectation has a closed form, and their scatter says nothing about a new set of images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
@@ -115,8 +115,14 @@ def bootstrap(
     """
     values = np.asarray(values, dtype=np.float64)
     _demand_items(values)
+    return over_resamples(values, resamples(len(values), n_resamples, rng), statistic)
+
+
+def over_resamples(values: ArrayLike, drawn: Iterable[NDArray], statistic: Statistic = "mean") -> NDArray:
+    """`bootstrap` with the counts of `resamples` given, which several tables of as many items can share."""
+    values = np.asarray(values, dtype=np.float64)
     over_items = {"mean": _weighted_mean, "median": _weighted_median}[statistic]
-    return np.concatenate([over_items(values, w) for w in resamples(len(values), n_resamples, rng)])
+    return np.concatenate([over_items(values, weights) for weights in drawn])
 
 
 def _weighted_mean(values: NDArray, weights: NDArray) -> NDArray:
@@ -150,15 +156,23 @@ def bootstrap_interval(
     confidence: float = 0.95,
     rng: np.random.Generator | None = None,
     statistic: Statistic = "mean",
+    drawn: Iterable[NDArray] | None = None,
 ) -> Interval:
     """Percentile interval of the mean or median over items, (item,).
+
+    Parameters
+    ----------
+    drawn : counts of `resamples` instead of new ones
 
     Raises
     ------
     ValueError : there is no item
     """
     values = np.asarray(values, dtype=np.float64)
-    draws = bootstrap(values, n_resamples, rng or np.random.default_rng(0), statistic)
+    _demand_items(values)
+    if drawn is None:
+        drawn = resamples(len(values), n_resamples, rng or np.random.default_rng(0))
+    draws = over_resamples(values, drawn, statistic)
     estimate = {"mean": np.mean, "median": np.median}[statistic](values)
     return Interval(float(estimate), *percentile_interval(draws, confidence), len(values))
 
@@ -224,9 +238,11 @@ def pairing_null(
     truth : (item,), the true candidate
     shuffles : (permutation, item), rearrangements of 0..n_items-1, see `shuffled_items`
     """
-    items = np.arange(len(truth))
+    items, shuffles = np.arange(len(truth)), np.asarray(shuffles)
     over_items = {"mean": np.mean, "median": np.median}[statistic]
-    return np.array([over_items(value[items, truth[shuffle]]) for shuffle in shuffles])
+    step = max(1, BLOCK // max(len(truth), 1))
+    blocks = (shuffles[start : start + step] for start in range(0, len(shuffles), step))
+    return np.concatenate([over_items(value[items, truth[block]], axis=1) for block in blocks])
 
 
 def pairing_mean(value: NDArray, truth: NDArray, strata: NDArray | None = None) -> float:

@@ -1,6 +1,7 @@
 """From values per row to rows of the long table: items, intervals, nulls, floors."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from percept.statistics import (
     pairing_null,
     percentile_interval,
     permutation_p,
+    resamples,
     shuffled_items,
 )
 
@@ -113,9 +115,10 @@ def summarise(
         per_item = items.mean(measure.values)
         null, expected = None, np.nan
         if measure.if_true is not None and len(truth) > 1:
-            if shuffles is None:  # the same for all measures
-                rng = np.random.default_rng(settings.seed)
-                shuffles = shuffled_items(len(truth), settings.permutations, rng, items.run)
+            if shuffles is None:
+                shuffles = _shuffles(
+                    len(truth), settings.permutations, settings.seed, tuple(items.run.tolist())
+                )
             if_true = items.mean(measure.if_true)
             null = pairing_null(if_true, truth, shuffles, measure.statistic)
             expected = pairing_mean(if_true, truth, items.run) if measure.statistic == "mean" else null.mean()
@@ -143,8 +146,10 @@ def _records(
     measure: Measure, per_item: NDArray, null: NDArray | None, expected: float, settings: EvaluationConfig
 ) -> list[dict[str, object]]:
     """The row of a measure and those of its floors; `expected` is the mean of the null."""
-    rng = np.random.default_rng(settings.seed)  # the same resamples for every measure keeps them paired
-    interval = bootstrap_interval(per_item, settings.bootstrap, settings.confidence, rng, measure.statistic)
+    drawn = _drawn(len(per_item), settings.bootstrap, settings.seed)
+    interval = bootstrap_interval(
+        per_item, settings.bootstrap, settings.confidence, statistic=measure.statistic, drawn=drawn
+    )
     quantity = {"metric": measure.metric, "direction": measure.direction, "pool": measure.pool}
     quantity |= {"n": interval.n, "chance": measure.chance}
     own = {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "note": measure.note}
@@ -164,6 +169,18 @@ def _records(
         said = {"control": "shuffled", "note": "one shuffled pairing"}
         records.append({**quantity, "value": once.value, "ci_low": once.low, "ci_high": once.high, **said})
     return records
+
+
+@lru_cache(maxsize=2)
+def _drawn(n_items: int, n_resamples: int, seed: int) -> list[NDArray]:
+    """The resamples of every measure of as many items, which keeps them paired."""
+    return list(resamples(n_items, n_resamples, np.random.default_rng(seed)))
+
+
+@lru_cache(maxsize=2)
+def _shuffles(n_items: int, n_permutations: int, seed: int, run: tuple[int, ...]) -> NDArray:
+    """The rearrangements, within runs (item,), of every measure of the same items."""
+    return shuffled_items(n_items, n_permutations, np.random.default_rng(seed), np.array(run))
 
 
 def _item_rows(measure: Measure, per_item: NDArray, items: Items, control: str | None) -> pd.DataFrame:
