@@ -6,6 +6,7 @@ expectation has a closed form, and their scatter says nothing about a new set of
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
@@ -278,7 +279,7 @@ def hierarchical_bootstrap(
     values: Sequence[ArrayLike],
     n_resamples: int = 1000,
     confidence: float = 0.95,
-    rng: np.random.Generator | None = None,
+    seed: int = 0,
     crossed: bool = False,
 ) -> Interval:
     """Mean over subjects of the mean over items; subjects are resampled first, then the items of each.
@@ -291,6 +292,7 @@ def hierarchical_bootstrap(
     values : one (item,) array per subject; lengths may differ unless `crossed`
     crossed : whether all subjects saw the same items in the same order; then one draw of items serves all
         subjects, so that an item that is hard for everyone counts once
+    seed : of the draws, which tables of one shape and seed share
 
     Raises
     ------
@@ -301,20 +303,33 @@ def hierarchical_bootstrap(
         raise ValueError("a mean over subjects needs at least one subject, and at least one item in each")
     if crossed and len({len(v) for v in values}) > 1:
         raise ValueError("subjects with different numbers of items cannot share one draw of items")
-    rng = rng or np.random.default_rng(0)
     n_subjects = len(values)
-    chosen = rng.integers(n_subjects, size=(n_resamples, n_subjects))  # (resample, slot)
-    means = _crossed_means(values, n_resamples, rng) if crossed else _nested_means(values, n_resamples, rng)
+    if crossed:
+        chosen, drawn = _crossed_draws(n_subjects, len(values[0]), n_resamples, seed)
+        means = over_resamples(np.stack(values, axis=1), drawn)
+        means = np.broadcast_to(means[:, :, None], (*means.shape, n_subjects))
+    else:
+        rng = np.random.default_rng(seed)
+        chosen = _slots(n_subjects, n_resamples, rng)
+        means = _nested_means(values, n_resamples, rng)
     resample, slot = np.ogrid[:n_resamples, :n_subjects]
     draws = means[resample, chosen, slot].mean(axis=1)
     estimate = float(np.mean([v.mean() for v in values]))
     return Interval(estimate, *percentile_interval(draws, confidence), n_subjects)
 
 
-def _crossed_means(values: list[NDArray], n_resamples: int, rng: np.random.Generator) -> NDArray:
-    """Means (resample, subject, slot): one draw of items for every subject and slot."""
-    means = bootstrap(np.stack(values, axis=1), n_resamples, rng)
-    return np.broadcast_to(means[:, :, None], (*means.shape, len(values)))
+def _slots(n_subjects: int, n_resamples: int, rng: np.random.Generator) -> NDArray:
+    """Which subject stands in each slot of a resample (resample, slot)."""
+    return rng.integers(n_subjects, size=(n_resamples, n_subjects))
+
+
+@lru_cache(maxsize=2)
+def _crossed_draws(
+    n_subjects: int, n_items: int, n_resamples: int, seed: int
+) -> tuple[NDArray, list[NDArray]]:
+    """Subjects of each slot, and counts of items that every subject and slot share."""
+    rng = np.random.default_rng(seed)
+    return _slots(n_subjects, n_resamples, rng), list(resamples(n_items, n_resamples, rng))
 
 
 def _nested_means(values: list[NDArray], n_resamples: int, rng: np.random.Generator) -> NDArray:

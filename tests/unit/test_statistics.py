@@ -272,7 +272,7 @@ def test_the_spread_over_subjects_adds_variance_of_subjects_and_of_items(crossed
     n_subjects, n_items = 6, 40
     level = np.linspace(0, 1, n_subjects)
     values = level[:, None] + rng.normal(size=(n_subjects, n_items))
-    interval = hierarchical_bootstrap(list(values), 4000, rng=rng, crossed=crossed)
+    interval = hierarchical_bootstrap(list(values), 4000, crossed=crossed)
     between = values.mean(axis=1).var() / n_subjects
     within = values.var(axis=1).mean() / n_items / n_subjects
     within = values.mean(axis=0).var() / n_items if crossed else within
@@ -284,14 +284,14 @@ def test_the_spread_over_subjects_adds_variance_of_subjects_and_of_items(crossed
 def test_items_that_are_hard_for_all_subjects_widen_the_crossed_interval(rng):
     shared = rng.normal(size=30)
     values = [shared + 0.01 * rng.normal(size=30) for _ in range(8)]
-    nested = hierarchical_bootstrap(values, rng=rng)
-    crossed = hierarchical_bootstrap(values, rng=rng, crossed=True)
+    nested = hierarchical_bootstrap(values)
+    crossed = hierarchical_bootstrap(values, crossed=True)
     ratio = (crossed.high - crossed.low) / (nested.high - nested.low)
     assert ratio == pytest.approx(np.sqrt(8), rel=0.25)
 
 
 def test_subjects_may_have_different_numbers_of_items(rng):
-    interval = hierarchical_bootstrap([np.zeros(3), np.ones(9)], rng=rng)
+    interval = hierarchical_bootstrap([np.zeros(3), np.ones(9)])
     assert interval.value == 0.5
     assert (interval.low, interval.high) == (0.0, 1.0)
 

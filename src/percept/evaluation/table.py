@@ -197,8 +197,7 @@ def _interval_over_subjects(values: NDArray, settings: EvaluationConfig) -> Inte
     """Bootstrap of values (item, subject), crossed where every subject has every item."""
     known = [column[~np.isnan(column)] for column in values.T]
     crossed = all(len(column) == len(values) for column in known)
-    rng = np.random.default_rng(settings.seed)
-    return hierarchical_bootstrap(known, settings.bootstrap, settings.confidence, rng, crossed)
+    return hierarchical_bootstrap(known, settings.bootstrap, settings.confidence, settings.seed, crossed)
 
 
 def noted(rows: pd.DataFrame, note: str | None) -> pd.DataFrame:

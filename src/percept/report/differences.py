@@ -38,6 +38,5 @@ def _interval(gains: pd.Series, settings: EvaluationConfig) -> dict[str, float]:
     by_subject = gains.unstack("subject")  # (stimulus, subject)
     values = [column.dropna().to_numpy(np.float64) for _, column in by_subject.items()]
     crossed = bool(by_subject.notna().all(axis=None))
-    rng = np.random.default_rng(settings.seed)
-    found = hierarchical_bootstrap(values, settings.bootstrap, settings.confidence, rng, crossed)
+    found = hierarchical_bootstrap(values, settings.bootstrap, settings.confidence, settings.seed, crossed)
     return {"difference": found.value, "ci_low": found.low, "ci_high": found.high, "n": found.n}

@@ -117,7 +117,7 @@ def test_the_interval_over_subjects_is_the_crossed_bootstrap(study, settings):
     own = own[own["control"].isna()]
     values = own.groupby(["subject", "stimulus"])["value"].mean().unstack("subject").to_numpy()
     expected = hierarchical_bootstrap(
-        list(values.T), settings.bootstrap, settings.confidence, np.random.default_rng(settings.seed), True
+        list(values.T), settings.bootstrap, settings.confidence, settings.seed, True
     )
     mean = top1(table.over_subjects(long, items, settings)).iloc[0]
     assert_allclose([mean["ci_low"], mean["ci_high"]], [expected.low, expected.high])
