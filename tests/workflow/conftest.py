@@ -53,11 +53,11 @@ def job_counts(printed):
 
 
 class Checkout:
-    """A copy of the repository in which the workflow is run."""
+    """A copy of the repository, of all `files` unless some are named, in which the workflow is run."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, files=None):
         self.folder = folder
-        for name in tracked_files():
+        for name in tracked_files() if files is None else files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, folder / name, follow_symlinks=False)
 
