@@ -1,0 +1,104 @@
+"""One cluster for all tests, and checkouts in which `snakemake --profile slurm` is typed."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import pytest
+import yaml
+
+from tests.slurm.cluster import ACCOUNT, Cluster, why_not
+from tests.workflow.conftest import Checkout
+
+SITE = "profiles/slurm/site.yaml"
+# Tests do not wait as long as people do: what they change of the profile, beside what they test.
+SOON = ("--slurm-init-seconds-before-status-checks", "8", "--latency-wait", "10")
+
+
+class OnCluster(Checkout):
+    """A checkout whose jobs run on a cluster; what it types is what a user types, after `snakemake`."""
+
+    def __init__(self, folder, cluster):
+        super().__init__(folder)
+        self.cluster = cluster
+        self.site({"account": ACCOUNT} if cluster.accounting else {})
+
+    @property
+    def environment(self):
+        own = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(self.folder / "src")}
+        return {**self.cluster.environment, **own}
+
+    def site(self, values):
+        """Write the site file."""
+        (self.folder / SITE).write_text(yaml.safe_dump(values))
+
+    def submit(self, *arguments, check=True, timeout=800):
+        """`snakemake --profile slurm` with these arguments; the finished process, its output in one text."""
+        done = subprocess.run(
+            ["snakemake", "--profile", "slurm", *arguments], cwd=self.folder, env=self.environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=timeout,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stdout
+        return done
+
+    @contextlib.contextmanager
+    def submitting(self, *arguments):
+        """The same, running: its process; what it prints is in `run.log`."""
+        with (self.folder / "run.log").open("w") as log:
+            process = subprocess.Popen(
+                ["snakemake", "--profile", "slurm", *arguments], cwd=self.folder, env=self.environment,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
+
+    @property
+    def printed(self):
+        """What the running process has printed so far."""
+        return (self.folder / "run.log").read_text()
+
+    def until(self, happened, seconds=120):
+        """Wait until something is true of the run; its last value."""
+        deadline = time.monotonic() + seconds
+        while not (value := happened()):
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(0.2)
+        return value
+
+
+@pytest.fixture(scope="session")
+def make_cluster():
+    """Start a cluster, in a folder whose name is short; all are stopped in the end."""
+    if reason := why_not():
+        pytest.skip(reason)
+    started = []
+
+    def make(**settings):
+        started.append(Cluster(tempfile.mkdtemp(prefix="slurm", dir="/tmp"), **settings))
+        return started[-1].start()
+
+    yield make
+    for cluster in started:
+        cluster.stop()
+        shutil.rmtree(cluster.folder)
+
+
+@pytest.fixture(scope="session")
+def accounted(make_cluster):
+    """The cluster of most tests: with accounting, and an account that has to be named."""
+    return make_cluster()
+
+
+@pytest.fixture
+def cluster(accounted):
+    """The same without a job in it, before and after a test."""
+    accounted.clear()
+    yield accounted
+    accounted.clear()
