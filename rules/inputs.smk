@@ -150,9 +150,9 @@ def decoder_mb(wildcards, input, attempt):
     return memory_mb(wildcards, input, attempt) + (56000 * attempt if network else 0)
 
 
-def decoder_minutes(wildcards, attempt):
+def decoder_minutes(wildcards, input, attempt):
     """Time to train a decoder: MindEye took others 17 hours on the smallest GPU it fits (it goes on if killed)."""
-    return (720 if decoder_gpus(wildcards) else 240) * attempt
+    return in_proportion(12 if decoder_gpus(wildcards) else 4, input) * attempt
 
 
 def decoder_gpus(wildcards):

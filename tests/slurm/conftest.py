@@ -21,8 +21,11 @@ SOON = ("--slurm-init-seconds-before-status-checks", "8", "--latency-wait", "10"
 class OnCluster(Checkout):
     """A checkout whose jobs run on a cluster; what it types is what a user types, after `snakemake`."""
 
-    def __init__(self, folder, cluster):
-        super().__init__(folder)
+    def __init__(self, folder, cluster, copied=False):
+        if copied:
+            self.folder = folder
+        else:
+            super().__init__(folder)
         self.cluster = cluster
         self.site({"account": ACCOUNT} if cluster.accounting else {})
 
@@ -59,12 +62,25 @@ class OnCluster(Checkout):
                     process.send_signal(signal.SIGKILL)
                     process.wait()
 
+    def first(self, script, code):
+        """Let a script of the workflow do something before everything else, with Python's `Path` at hand."""
+        path = self.folder / f"workflow/scripts/{script}.py"
+        start = "log.to_file(snakemake.log[0])\n"
+        text = path.read_text()
+        assert text.count(start) == 1
+        path.write_text(text.replace(start, f"from pathlib import Path\n{code}\n{start}"))
+
+    def lines(self, name):
+        """Lines of a file that scripts wrote to; none before the first did."""
+        path = self.folder / name
+        return path.read_text().splitlines() if path.is_file() else []
+
     @property
     def printed(self):
         """What the running process has printed so far."""
         return (self.folder / "run.log").read_text()
 
-    def until(self, happened, seconds=120):
+    def until(self, happened, seconds=300):
         """Wait until something is true of the run; its last value."""
         deadline = time.monotonic() + seconds
         while not (value := happened()):
@@ -102,3 +118,58 @@ def cluster(accounted):
     accounted.clear()
     yield accounted
     accounted.clear()
+
+
+# The smallest runs: ridge, and a MindEye that asks for a GPU and can do without.
+NETWORK = {"width": 32, "blocks": 1, "projector_width": 32}
+PRIOR = {"depth": 1, "heads": 2, "head_width": 8, "sampler": "ddim", "sampling_steps": 3, "timesteps": 20}
+MINDEYE = {
+    "kind": "mindeye",
+    "target": "clip",
+    "network": NETWORK,
+    "prior": PRIOR,
+    "training": {"epochs": 3, "batch_size": 32, "device": "auto"},
+}
+SMALL = {
+    "dataset": {"name": "slurm", "root": "resources/tiny"},
+    "targets": {"pixels": None, "tokens": None, "latents": None},
+    "decoders": {
+        "ridge_pixels": None,
+        "ridge_clip": None,
+        "ridge_latents": None,
+        "mindeye_lowlevel": None,
+        "ridge_truth": {"seeds": [0]},
+        "mindeye": None,
+    },
+    "reconstructions": None,
+    "evaluation": {"bootstrap": 20, "permutations": 20},
+}
+RESULTS = "results/slurm"
+SPLIT = f"{RESULTS}/datasets/subj01/split.json"
+
+
+def trained(decoder, seed=0, subject="subj01"):
+    """What a training leaves."""
+    return f"{RESULTS}/decoders/{subject}/{decoder}/seed-{seed}/predictions.h5"
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A copy in which everything before the trainings was made, on this machine; and a second copy of it."""
+    copy = Checkout(tmp_path_factory.mktemp("run"))
+    config = copy.configure("small", SMALL)
+    splits = [f"{RESULTS}/datasets/{subject}/split.json" for subject in ("subj01", "subj02")]
+    features = [f"{RESULTS}/targets/{target}/index.json" for target in ("truth", "clip")]
+    copy.snakemake(*splits, *features, config=config)
+    kept = tmp_path_factory.mktemp("prepared") / "run"
+    shutil.copytree(copy.folder, kept, symlinks=True)
+    return copy.folder, kept
+
+
+@pytest.fixture
+def checkout(prepared, cluster):
+    """The prepared copy, on the cluster. Always at the same place: paths of networks are inputs of its jobs."""
+    folder, kept = prepared
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder, symlinks=True)
+    return OnCluster(folder, cluster, copied=True)
