@@ -168,7 +168,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def checkout(prepared, cluster):
-    """The prepared copy, on the cluster. Always at the same place: paths of networks are inputs of its jobs."""
+    """The prepared copy, on the cluster; always in one place: paths of networks are inputs of its jobs."""
     folder, kept = prepared
     shutil.rmtree(folder)
     shutil.copytree(kept, folder, symlinks=True)

@@ -136,7 +136,7 @@ def test_scores_by_split_say_how_their_networks_are_read(planned):
 
 @pytest.fixture
 def of_size(tmp_path):
-    """What a job reads, where voxels and predictions are so many bytes each (without taking them on the disk)."""
+    """What a job reads, where voxels and predictions are so many bytes each (of holes: the disk has few)."""
 
     class Files(list):
         betas = property(lambda self: self[0])

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
-from snakemake.profiles import ProfileConfigFileParser
 from snakemake_executor_plugin_slurm import Executor
 from snakemake_interface_common.exceptions import WorkflowError
 
@@ -199,67 +197,3 @@ def test_the_guard_leaves_runs_on_this_machine_alone(slurm):
     before = Executor.check_active_jobs
     guards.prepare(SimpleNamespace(scheduler=SimpleNamespace(_executor=object())), LOGGER)
     assert slurm.given == [] and Executor.check_active_jobs is before
-
-
-# The profile, and the one file in which a site says what is different there.
-
-
-@pytest.fixture
-def profile(tmp_path, monkeypatch):
-    """What Snakemake reads of the profile, with a site file of these values or none."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "profiles/slurm").mkdir(parents=True)
-
-    def read(values=None):
-        if values is not None:
-            (tmp_path / "profiles/slurm/site.yaml").write_text(yaml.safe_dump(values))
-        with (REPOSITORY / "profiles/slurm/config.yaml").open() as stream:
-            return dict(ProfileConfigFileParser().parse(stream))
-
-    return read
-
-
-def test_without_a_site_file_no_account_is_named(profile):
-    read = profile()
-    assert read["default-resources"] == ["slurm_partition=main", "mem_mb=4000", "runtime=60", "nodes=1"]
-    assert read["resources"] == ["gpu=8"] and read["slurm-status-command"] == "squeue"
-
-
-@pytest.mark.parametrize(
-    ("own", "key", "changed"),
-    [
-        ({"account": "lab"}, "default-resources", {"slurm_account=lab"}),
-        ({"partition": "cpu"}, "default-resources", {"slurm_partition=cpu"}),
-        ({"resources": {"qos": "long"}}, "default-resources", {"qos=long"}),
-        ({"gpu_partition": "a100"}, "set-resources", {"train_decoder:slurm_partition=a100"}),
-        ({"gpus": 2}, "resources", {"gpu=2"}),
-        ({"jobs": 3}, "jobs", {"3"}),
-        ({"status_command": "sacct"}, "slurm-status-command", {"sacct"}),
-    ],
-)
-def test_one_key_of_the_site_file_changes_that_and_nothing_else(profile, own, key, changed):
-    before, after = profile(), profile(own)
-    assert set(after[key] if isinstance(after[key], list) else [after[key]]) >= changed
-    kept = {name for name in before if before[name] == after[name]}
-    assert kept == before.keys() - {key}
-    if key == "default-resources":
-        assert {"mem_mb=4000", "runtime=60", "nodes=1"} <= set(after[key])
-
-
-def test_a_misspelt_key_of_the_site_file_is_refused(profile):
-    with pytest.raises(Exception, match=r"site\.yaml: unknown acount; there are account, partition"):
-        profile({"acount": "lab"})
-
-
-def test_every_key_of_the_profile_has_its_reason():
-    lines = (REPOSITORY / "profiles/slurm/config.yaml").read_text().splitlines()
-    keys = [number for number, line in enumerate(lines) if line[:1].isalpha() and ":" in line]
-    unexplained = [lines[number] for number in keys if not lines[number - 1].startswith("#")]
-    # one reason for the two keys that say how long a silent Slurm is waited for, and likewise for logs
-    assert len(keys) > 15
-    assert [line.split(":")[0] for line in unexplained] == [
-        "executor",
-        "default-resources",
-        "seconds-between-status-checks",
-        "slurm-delete-logfiles-older-than",
-    ]
