@@ -27,6 +27,7 @@ REMEMBERED_S = 240
 MISSED = 3
 # How a job may have ended that the executor would take for one that is still running.
 ENDED = dict.fromkeys(("PREEMPTED", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"), "FAILED")
+UNDER_WAY = {"PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING"}
 
 States = dict[str, str]
 Answer = tuple[States, float] | tuple[None, None]  # state of each job, seconds that the answer took
@@ -229,10 +230,14 @@ class Guard:
 
 
 def state_elsewhere(job: str) -> str | None:
-    """State of a job by the controller or, where that has forgotten it, by the database; None if unknown."""
-    asked = [
-        ("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}"),
-        ("sacct", "-X", "--noheader", "--parsable2", "--format=State", f"--jobs={job}"),
-    ]
-    answers = ((output(*command) or "").splitlines() for command in asked)
-    return next((lines[-1].split()[0] for lines in answers if lines), None)
+    """State of a job by the controller or, where that has forgotten it, how it ended by the database.
+
+    None if neither knows; what the database holds to be running without the controller knowing of it is lost.
+    """
+    if known := (
+        output("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}") or ""
+    ).split():
+        return known[-1]
+    ended = output("sacct", "-X", "--noheader", "--parsable2", "--format=State", f"--jobs={job}") or ""
+    states = [line.split()[0] for line in ended.splitlines()]
+    return states[-1] if states and states[-1] not in UNDER_WAY else None

@@ -53,7 +53,7 @@ class OnCluster(Checkout):
         with (self.folder / "run.log").open("w") as log:
             process = subprocess.Popen(
                 ["snakemake", "--profile", "slurm", *arguments], cwd=self.folder, env=self.environment,
-                stdout=log, stderr=log, start_new_session=True,
+                stdout=log, stderr=log, start_new_session=True, preexec_fn=heed_ctrl_c,
             )  # fmt: skip
             try:
                 yield process
@@ -87,6 +87,11 @@ class OnCluster(Checkout):
             assert time.monotonic() < deadline, self.printed
             time.sleep(0.2)
         return value
+
+
+def heed_ctrl_c():
+    """As in a terminal: a process that was started in the background hands on that it ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ def test_a_job_for_several_gpus_sees_them_on_one_node(checkout, cluster):
     checkout.submit(trained("mindeye"), *SOON, "--configfile", config)
     [job] = cluster.of_rule("train_decoder")
     assert checkout.lines("seen") == [f"{job['id']} 0,1"] and "gres/gpu=2" in job["given"]
+    assert job["memory"] == "8000M"  # twice what a training on one asks for
     assert "NumNodes=1 " in cluster.ask("scontrol", "show", "job", job["id"])
 
 

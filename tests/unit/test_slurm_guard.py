@@ -98,6 +98,7 @@ def test_an_answer_gives_the_whole_patience_back():
         ("", "COMPLETED\n", "COMPLETED"),
         (None, "CANCELLED by 0\n", "CANCELLED"),
         (None, None, "ERROR"),
+        ("", "RUNNING\n", "ERROR"),  # a database that was never told of the end
     ],
 )
 def test_a_job_that_the_answers_lack_is_looked_for_elsewhere(slurm, squeue, sacct, told):
