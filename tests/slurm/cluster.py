@@ -164,6 +164,7 @@ class Cluster:
             **dict(zip(ports, free_ports(len(ports)), strict=True)),
         }
         self.daemons: dict[str, subprocess.Popen] = {}
+        self.earlier: set[str] = set()  # jobs of tests before this one
 
     @property
     def environment(self):
@@ -181,12 +182,13 @@ class Cluster:
         return done.stdout.strip()
 
     def jobs(self):
-        """Every job that the controller remembers: what was asked for, what was given, how it is."""
+        """Every job since the last `clear`: what was asked for, what was given, how it is."""
         fields = ["JobArrayID", "Comment", "State", "Partition", "MinMemory", "tres-alloc", "RestartCnt"]
         wide = ",".join(f"{name}:200|" for name in fields)
         lines = self.ask("squeue", "--noheader", "--states=all", "--sort=i", f"--Format={wide}").splitlines()
         names = ["id", "comment", "state", "partition", "memory", "given", "restarts"]
-        return [dict(zip(names, (part.strip() for part in line.split("|")), strict=False)) for line in lines]
+        jobs = [dict(zip(names, map(str.strip, line.split("|")), strict=False)) for line in lines]
+        return [job for job in jobs if job["id"] not in self.earlier]
 
     def of_rule(self, rule):
         """Jobs of one rule, first submitted first."""
@@ -228,9 +230,10 @@ class Cluster:
             self.end(name)
 
     def clear(self):
-        """Cancel every job, and wait until none is left."""
+        """Cancel every job, wait until none is left, and speak of none of them again."""
         self.ask("scancel", "--user=root", check=False)
-        self.wait_for(lambda: not self.ask("squeue", "--noheader", check=False), "the end of all jobs", 40)
+        self.wait_for(lambda: not self.ask("squeue", "--noheader", check=False), "the end of all jobs", 60)
+        self.earlier |= {job["id"] for job in self.jobs()}
 
     def start_controller(self):
         """Start the controller, also again after `end("slurmctld")`: it knows its jobs from its files."""

@@ -63,12 +63,12 @@ class OnCluster(Checkout):
                     process.wait()
 
     def first(self, script, code):
-        """Let a script of the workflow do something before everything else, with Python's `Path` at hand."""
+        """Let a script of the workflow do something as soon as it has a log, with Python's `Path` at hand."""
         path = self.folder / f"workflow/scripts/{script}.py"
         start = "log.to_file(snakemake.log[0])\n"
         text = path.read_text()
         assert text.count(start) == 1
-        path.write_text(text.replace(start, f"from pathlib import Path\n{code}\n{start}"))
+        path.write_text(text.replace(start, f"{start}from pathlib import Path\n{code}\n"))
 
     def lines(self, name):
         """Lines of a file that scripts wrote to; none before the first did."""

@@ -5,7 +5,7 @@ import pytest
 from tests.slurm.conftest import MINDEYE, RESULTS, SMALL, SOON, SPLIT, trained
 from tests.workflow.conftest import Checkout
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 SMALL_RUN = ("--configfile", "config/experiments/small.yaml")
 # What a script of the workflow is made to do first: write down who it is and what it sees; wait to be let go.
 NOTE = """
@@ -37,7 +37,7 @@ def test_jobs_with_a_gpu_run_side_by_side_and_each_sees_the_one_that_it_was_give
         jobs = {job["id"]: job for job in cluster.of_rule("train_decoder")}
         given = {number: cluster.ask("scontrol", "--details", "show", "job", number) for number in seen}
         (checkout.folder / "go").touch()
-        assert run.wait(300) == 0, checkout.printed
+        assert run.wait(600) == 0, checkout.printed
     assert sorted(seen.values()) == ["0", "1"]  # two GPUs, two jobs
     assert all(f"GRES=gpu:1(IDX:{gpu})" in given[number] for number, gpu in seen.items())
     assert len(jobs) == 3 and {job["partition"] for job in jobs.values()} == {"gpu"}
@@ -85,11 +85,11 @@ def test_a_job_that_always_fails_runs_once_in_each_of_its_allocations(checkout, 
 def test_a_job_that_somebody_cancels_is_noticed_and_submitted_again(checkout, cluster, command):
     checkout.site({"account": "lab", "status_command": command})
     checkout.first("freeze_split", f"{NOTE}\n{WAIT}")
-    with checkout.submitting("--forcerun", "freeze_split", *SOON, *SMALL_RUN, "--", SPLIT) as run:
+    with checkout.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
         [[number, _]] = checkout.until(lambda: sees(checkout, 1))
         cluster.ask("scancel", number)
         (checkout.folder / "go").touch()
-        assert run.wait(200) == 0, checkout.printed
+        assert run.wait(600) == 0, checkout.printed
     assert f"SLURM-job '{number}' failed, SLURM status is: 'CANCELLED'" in checkout.printed
     assert [job["state"] for job in cluster.of_rule("freeze_split")] == ["CANCELLED", "COMPLETED"]
 
@@ -105,7 +105,7 @@ def test_a_preempted_training_goes_on_from_its_checkpoint_to_the_same_result(
         whole = ("--account=lab", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 3")
         urgent = cluster.ask("sbatch", "--parsable", *whole)
         checkout.until(lambda: state(cluster, urgent) == "COMPLETED")
-        assert run.wait(500) == 0, checkout.printed
+        assert run.wait(600) == 0, checkout.printed
     [job] = cluster.of_rule("train_decoder")
     assert (job["state"], job["restarts"]) == ("COMPLETED", "1")
 
