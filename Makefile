@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow test-slurm lint install clean
 
 demo: .venv/.installed
 	$(BIN)/snakemake --cores $(CORES) all
@@ -15,6 +15,12 @@ test: .venv/.installed-dev
 # What takes minutes: full-size arrays, the whole demo, benchmarks at their real size.
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# On a Slurm cluster of one node, started for it and stopped after; as root, for the devices that stand in for GPUs.
+SLURM := slurmctld slurmd slurm-client slurmdbd munge mariadb-server
+test-slurm: .venv/.installed-dev
+	dpkg --status $(SLURM) >/dev/null 2>&1 || { apt-get update && apt-get install --yes --no-install-recommends $(SLURM); }
+	$(BIN)/python -m pytest -m slurm
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -117,6 +117,17 @@ def growing(least):
     return grown
 
 
+def extraction_minutes(wildcards, input, attempt):
+    """Time to read everything a subject has: half an hour, and what 10 MB/s, a busy shared disk, take for it."""
+    n_bytes = sum(Path(path).stat().st_size for path in input)
+    return (30 + round(n_bytes / 10e6 / 60)) * attempt
+
+
+def in_proportion(hours, input):
+    """Minutes of a job that takes some hours for the voxels of a whole subject of NSD, 1 GB, or for fewer."""
+    return round(60 * hours * max(1, Path(input.betas).stat().st_size / 1e9))
+
+
 def memory_mb(wildcards, input, attempt):
     """Memory for rules that hold a subject's voxels as float32 a few times over."""
     return max(4000, round(8e-6 * Path(input.betas).stat().st_size)) * attempt

@@ -145,14 +145,18 @@ def metric_gpus():
 
 
 def decoder_mb(wildcards, input, attempt):
-    """Memory to train a decoder; a network of full size passes through that of the host with its optimiser."""
-    network = decoder_gpus(wildcards) and DATASET.kind != "twin"
-    return memory_mb(wildcards, input, attempt) + (56000 * attempt if network else 0)
+    """Memory to train a decoder; a network of full size passes through that of the host with its optimiser.
+
+    Each of several GPUs is driven by a process of its own, which holds everything.
+    """
+    n_gpus = decoder_gpus(wildcards)
+    network = 56000 if n_gpus and DATASET.kind != "twin" else 0
+    return (memory_mb(wildcards, input, 1) + network) * max(1, n_gpus) * attempt
 
 
-def decoder_minutes(wildcards, attempt):
+def decoder_minutes(wildcards, input, attempt):
     """Time to train a decoder: MindEye took others 17 hours on the smallest GPU it fits (it goes on if killed)."""
-    return (720 if decoder_gpus(wildcards) else 240) * attempt
+    return in_proportion(12 if decoder_gpus(wildcards) else 4, input) * attempt
 
 
 def decoder_gpus(wildcards):

@@ -15,7 +15,7 @@ rule extract_voxels:
     threads: 1
     resources:
         mem_mb=growing(4000 if NATIVE else 8000),  # matrices are held whole: 1.6 GB, and a copy
-        runtime=growing(120),
+        runtime=extraction_minutes,
     params:
         dataset=extracted_dataset,
         voxels=extraction(),

@@ -1,5 +1,7 @@
 """What the rules ask for, and what a change of the configuration makes anew; nothing runs."""
 
+import inspect
+import re
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -130,3 +132,63 @@ def test_scores_by_split_are_results_of_their_subject_where_there_are_any(planne
 def test_scores_by_split_say_how_their_networks_are_read(planned):
     found = params(planned(SETTINGS), "score_splits")["networks"]
     assert found == {"tiny_clip": [dict(catalogue.named("tiny_clip").settings), {}]}
+
+
+@pytest.fixture
+def of_size(tmp_path):
+    """What a job reads, where voxels and predictions are so many bytes each (of holes: the disk has few)."""
+
+    class Files(list):
+        betas = property(lambda self: self[0])
+        predictions = property(list)
+
+    def make(n_bytes):
+        path = tmp_path / "read"
+        with path.open("wb") as file:
+            file.truncate(n_bytes)
+        return Files([str(path)])
+
+    return make
+
+
+def asked(rule, name, files, attempt=1):
+    """MB or minutes that a rule asks a cluster for."""
+    ask = rule.resources[name]._evaluator
+    known = {"input": files, "attempt": attempt}
+    return ask(NEAR, **{key: known[key] for key in known.keys() & inspect.signature(ask).parameters})
+
+
+def test_every_job_that_is_submitted_asks_for_twice_as_much_at_its_second_attempt(planned, of_size):
+    plan, files = planned(SETTINGS), of_size(10_000)
+    submitted = [rule for name, rule in plan.every.items() if name not in plan.workflow._localrules]
+    for rule in submitted:
+        for name in ("mem_mb", "runtime"):
+            once, twice = (asked(rule, name, files, attempt) for attempt in (1, 2))
+            assert twice == 2 * once > 0, f"{name} of {rule.name}"
+    assert len(submitted) > 20
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        ("train_decoder", "mem_mb"),
+        ("train_decoder", "runtime"),
+        ("extract_voxels", "runtime"),
+        ("score_decoders", "mem_mb"),
+        ("audit_subject", "mem_mb"),
+        ("measure_noise_ceiling", "mem_mb"),
+        ("leave_voxels_out", "mem_mb"),
+    ],
+)
+def test_what_depends_on_the_size_of_the_data_is_asked_for_by_that_size(planned, of_size, rule, name):
+    rule = planned(SETTINGS).every[rule]
+    small, large, larger = (asked(rule, name, of_size(n)) for n in (10_000, 6_000_000_000, 12_000_000_000))
+    assert small < large < larger <= 2 * large
+
+
+def test_no_rule_retries_by_itself():
+    """It would do so inside the allocation that was too small; the profile submits such a job again."""
+    texts = [path.read_text() for path in (REPOSITORY / "rules").rglob("*.smk")]
+    assert (
+        len(texts) > 10 and [text for text in texts if re.search(r"^\s+retries:", text, re.MULTILINE)] == []
+    )

@@ -1,0 +1,147 @@
+"""A cluster that is away for a while, or that cannot say how jobs end; a login process that is killed."""
+
+import signal
+
+import pytest
+
+from tests.slurm.conftest import SOON, SPLIT, OnCluster, trained
+from tests.slurm.test_jobs import NOTE, SMALL_RUN, WAIT, sees
+from tests.workflow.conftest import TINY
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
+IMPATIENT = ("--slurm-status-attempts", "4", "--seconds-between-status-checks", "3")
+TRUTH = trained("ridge_truth")
+
+
+@pytest.fixture
+def waiting(checkout):
+    """A checkout whose splits wait, when they are frozen again, until a file `go` is there."""
+    checkout.first("freeze_split", f"{NOTE}\n{WAIT}")
+    return checkout
+
+
+def test_a_node_that_is_drained_and_resumed_only_delays(waiting, cluster):
+    with waiting.submitting(TRUTH, *SOON, *SMALL_RUN) as run:
+        waiting.until(lambda: sees(waiting, 1))
+        node = ("scontrol", "update", f"nodename={cluster.host}")
+        cluster.ask(*node, "state=drain", "reason=test")
+        (waiting.folder / "go").touch()
+        waiting.until(lambda: [job["state"] for job in cluster.of_rule("train_decoder")] == ["PENDING"])
+        assert cluster.node_state() == "drained"
+        cluster.ask(*node, "state=resume")
+        assert run.wait(400) == 0, waiting.printed
+    assert {job["state"] for job in cluster.jobs()} == {"COMPLETED"} and len(cluster.jobs()) == 2
+
+
+def test_a_login_process_that_is_killed_leaves_nothing_that_the_next_run_trips_over(waiting, cluster):
+    with waiting.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
+        [[left, _]] = waiting.until(lambda: sees(waiting, 1))
+        run.kill()
+        run.wait()
+    assert [job["state"] for job in cluster.of_rule("freeze_split")] == ["RUNNING"]
+    waiting.submit("--unlock", *SMALL_RUN)
+    with waiting.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
+        waiting.until(lambda: sees(waiting, 2))
+        (waiting.folder / "go").touch()
+        assert run.wait(400) == 0, waiting.printed
+    assert f"left 1 jobs in the queue, which are cancelled now: {left}" in waiting.printed
+    assert [job["state"] for job in cluster.of_rule("freeze_split")] == ["CANCELLED", "COMPLETED"]
+
+
+def test_ctrl_c_cancels_the_jobs(waiting, cluster):
+    with waiting.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
+        waiting.until(lambda: sees(waiting, 1))
+        run.send_signal(signal.SIGINT)
+        assert run.wait(120) != 0
+    cluster.wait_for(
+        lambda: cluster.of_rule("freeze_split")[0]["state"] == "CANCELLED", "the end of the job", 60
+    )
+
+
+@pytest.mark.parametrize(("daemon", "command"), [("slurmctld", "squeue"), ("slurmdbd", "sacct")])
+def test_a_cluster_that_is_silent_for_a_while_only_delays(waiting, cluster, daemon, command):
+    waiting.site({"account": "lab", "status_command": command})
+    with waiting.submitting(TRUTH, *SOON, *SMALL_RUN) as run:
+        waiting.until(lambda: sees(waiting, 1))
+        cluster.end(daemon)
+        try:
+            waiting.until(lambda: f"Slurm does not answer (`{command}` fails)" in waiting.printed)
+            (waiting.folder / "go").touch()
+        finally:
+            cluster.start_controller() if daemon == "slurmctld" else cluster.start_database()
+        assert run.wait(300) == 0, waiting.printed
+    assert "Slurm answers again" in waiting.printed
+    assert {job["state"] for job in cluster.jobs()} == {"COMPLETED"} and len(cluster.jobs()) == 2
+
+
+def test_a_controller_that_stays_away_ends_the_run_with_a_message(waiting, cluster):
+    with waiting.submitting(TRUTH, *SOON, *IMPATIENT, *SMALL_RUN) as run:
+        waiting.until(lambda: sees(waiting, 1))
+        cluster.end("slurmctld")
+        try:
+            assert run.wait(240) != 0
+        finally:
+            cluster.start_controller()
+    assert "Slurm has not answered" in waiting.printed and "run the same command again" in waiting.printed
+
+
+def test_a_job_that_the_cluster_forgets_is_submitted_again(waiting, make_cluster):
+    """The state of the controller is lost: it knows of no job any more, and there is no database."""
+    waiting.cluster = make_cluster(accounting=False)
+    waiting.site({})
+    with waiting.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
+        [[number, _]] = waiting.until(lambda: sees(waiting, 1))
+        forget(waiting.cluster)
+        (waiting.folder / "go").touch()
+        assert run.wait(400) == 0, waiting.printed
+    assert f"Slurm does not know job {number} any more" in waiting.printed
+    waiting.cluster.stop()
+
+
+def forget(cluster):
+    """Start the controller anew without what it knew."""
+    cluster.end("slurmctld")
+    for path in (cluster.folder / "state").glob("job_state*"):
+        path.unlink()
+    cluster.start_controller()
+
+
+@pytest.mark.parametrize(
+    ("age", "command", "said"),
+    [(300, "sacct", "no accounting database"), (60, "squeue", "forgets a job 60 s after its end")],
+)
+def test_a_cluster_that_could_not_say_how_jobs_end_is_refused_before_the_first(
+    make_cluster, tmp_path, age, command, said
+):
+    cluster = make_cluster(accounting=False, min_job_age=age)
+    checkout = OnCluster(tmp_path, cluster)
+    checkout.site({"status_command": command})
+    done = checkout.submit("all", *SOON, "--configfile", TINY, check=False, timeout=300)
+    assert done.returncode != 0 and said in " ".join(done.stdout.split())
+    assert cluster.jobs() == []
+    cluster.stop()
+
+
+def test_a_cluster_without_accounting_runs_jobs_all_the_same(make_cluster, tmp_path):
+    cluster = make_cluster(accounting=False)
+    checkout = OnCluster(tmp_path, cluster)
+    checkout.submit("resources/tiny/truth/features.h5", *SOON, "--configfile", TINY)
+    assert [job["state"] for job in cluster.jobs()] == ["COMPLETED"]
+    cluster.stop()
+
+
+def test_a_controller_that_is_away_at_the_start_is_named(make_cluster, tmp_path):
+    cluster = make_cluster(accounting=False)
+    checkout = OnCluster(tmp_path, cluster)
+    cluster.end("slurmctld")
+    done = checkout.submit("all", *SOON, "--configfile", TINY, check=False, timeout=300)
+    assert done.returncode != 0 and "Slurm does not answer" in done.stdout
+    cluster.stop()
+
+
+def test_an_account_that_does_not_exist_is_named(checkout, cluster):
+    checkout.site({"account": "nobodys"})
+    checkout.first("freeze_split", NOTE)
+    done = checkout.submit(SPLIT, *SOON, *SMALL_RUN, check=False)
+    assert done.returncode != 0 and "nobodys" in done.stdout and "lab" in done.stdout
+    assert cluster.jobs() == []
