@@ -27,6 +27,7 @@ include: "rules/evaluation.smk"
 include: "rules/interpretation.smk"
 include: "rules/encoding.smk"
 include: "rules/report.smk"
+include: "rules/preflight.smk"
 
 
 rule all:

@@ -146,8 +146,8 @@ def metric_gpus():
 
 def decoder_mb(wildcards, input, attempt):
     """Memory to train a decoder; a network of full size passes through that of the host with its optimiser."""
-    network = decoder_gpus(wildcards) and DATASET.kind != "twin"
-    return memory_mb(wildcards, input, attempt) + (56000 * attempt if network else 0)
+    betas = Path(input.betas).stat().st_size
+    return memory.training_mb(betas, decoder_gpus(wildcards), DATASET.kind) * attempt
 
 
 def decoder_minutes(wildcards, attempt):
@@ -649,3 +649,11 @@ def tiny_parts(wildcards):
 def tiny_code(wildcards):
     """Hash of the training script and of the module of one network, not of the others."""
     return code("train_tiny_backbone", tiny.NETWORKS[wildcards.network][0])
+
+
+def partitions(wildcards):
+    """Partitions of Slurm that the jobs of each rule are sent to; {} where they run on this machine."""
+    if workflow.executor_plugin is None or workflow.executor_plugin.name != "slurm":
+        return {}
+    asked = {rule.name: rule.resources.get("slurm_partition") for rule in workflow.rules}
+    return {name: partition.value for name, partition in asked.items() if partition is not None}
