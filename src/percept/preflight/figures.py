@@ -70,7 +70,7 @@ SHAPES: dict[str, dict[tuple[str, str], tuple[int, ...]]] = {
     },
 }  # fmt: skip
 # Work of one image (one caption, one denoising step of one image) in GFLOP: two for each multiplication and
-# its addition. Multiplications as published for the networks; of the diffusion models for their own image size.
+# its addition. Multiplications as published for the networks; of diffusion models for their own image size.
 ENCODING_GFLOP = {
     "clip_vit_l14": 162, "openclip_vit_h14": 334, "openclip_vit_bigg14": 967, "sd_vae": 1100,
     "sd_image_variations_vae": 1100,

@@ -106,6 +106,7 @@ def _targets(cfg: BaseConfig, subjects: Sequence[Subject], gpus: bool) -> Iterat
             asked, origin = (target.n_gpus if gpus else 0), "model"
             precision = getattr(target, "computation", "float32")
             hours = _hours(1e9 * n * encoding_gflop(target), 0, asked, precision)
+        hours += figures.STARTING.value / HOUR
         yield Work("encode_target", name, 1, hours, hours, asked, origin)
 
 
@@ -165,15 +166,16 @@ def _generators(cfg: BaseConfig, subjects: Sequence[Subject], gpus: bool) -> Ite
         per_image = 1e9 * (passes(generator) * denoised + getattr(generator, "samples", 1) * decoded)
         asked = generator.n_gpus if gpus else 0
         per_image *= 2  # of the predicted target, and of the true one
-        hours = _hours(most * per_image, 0, asked, getattr(generator, "precision", "float32"))
-        jobs = len(subjects)
-        total = hours * sum(subject.test_images for subject in subjects) / max(1, most)
+        hours = _hours(per_image, 0, asked, getattr(generator, "precision", "float32"))  # of one image
+        jobs, starting = len(subjects), figures.STARTING.value / HOUR
+        total = hours * sum(subject.test_images for subject in subjects) + jobs * starting
+        hours = hours * most + starting
         yield Work("reconstruct_images", name, jobs, hours, total, asked, "model")
 
 
 def _rest(cfg: BaseConfig, subjects: Sequence[Subject]) -> Iterator[Work]:
     figure = figures.SCORING if cfg.dataset.kind == "nsd" else figures.SCORING_SMALL
-    n = len(subjects)
+    n = len(cfg.dataset.subjects)
     rules = ["score_decoders", "audit_subject"]
     rules += ["score_reconstructions"] if cfg.reconstructions else []
     rules += ["leave_voxels_out"] if cfg.interpretation.leave_one_out else []

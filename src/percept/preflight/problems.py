@@ -156,15 +156,15 @@ def gpus(trained: Sequence[Training], cfg: BaseConfig, where: Mapping[str, Machi
             yield (
                 f"training {one.decoder} needs about {one.device / GB:.1f} GB (of {one.subject}, "
                 f"{one.n_voxels:,} voxels), and {place.name} has {room / GB:.1f} GB of {what}: it would "
-                "be refused before its first step. Set `training.chunk`, lower `training.batch_size`, make the "
-                "network narrower (`network.width`), or run where there is more."
+                "be refused before its first step. Set `training.chunk`, lower `training.batch_size`, make "
+                "the network narrower (`network.width`), or run where there is more."
             )
     asking = [one.decoder for one in trained if one.gpus]
     if place.cluster and asking and not place.gpus:
         yield (
             f"{_some(asking)} ask Slurm for a GPU, and {place.name} has none: they would never start. Send "
-            "`train_decoder` to a partition with GPUs (`set-resources` in profiles/slurm/config.yaml), or set "
-            "`training.device: cpu`."
+            "`train_decoder` to a partition with GPUs (`set-resources` in profiles/slurm/config.yaml), or "
+            "set `training.device: cpu`."
         )
     if not place.gpus and (named := sorted(_on_cuda(cfg))):
         yield (

@@ -21,13 +21,14 @@ RULES = (
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a configuration will take, and where."""
+    """What a configuration takes, and where; `works` there, `on_gpus` where each job that asks has one."""
 
     cfg: BaseConfig
     subjects: list[Subject]
     trained: list[Training]
     stored: list[Stored]
     works: list[Work]
+    on_gpus: list[Work]
     asked: dict[str, float]
     where: dict[str, Machine]
     download: float
@@ -53,10 +54,16 @@ def look(cfg: BaseConfig, where: Mapping[str, Machine]) -> Outlook:
     has_gpus = any(place.gpus for place in where.values())
     download = sum(one.to_come + one.passing for one in stored if one.stage == "download")
     return Outlook(
-        cfg, subjects, trained, stored, hours.works(cfg, subjects, trained, has_gpus),
-        problems.needs(cfg, subjects, trained, largest), dict(where),
-        download / figures.BANDWIDTH.value / hours.HOUR,
-    )  # fmt: skip
+        cfg=cfg,
+        subjects=subjects,
+        trained=trained,
+        stored=stored,
+        works=hours.works(cfg, subjects, trained, has_gpus),
+        on_gpus=hours.works(cfg, subjects, trained, gpus=True),
+        asked=problems.needs(cfg, subjects, trained, largest),
+        where=dict(where),
+        download=download / figures.BANDWIDTH.value / hours.HOUR,
+    )
 
 
 def _predictions(cfg: BaseConfig, subjects: Sequence[Subject]) -> Iterator[tuple[str, float]]:

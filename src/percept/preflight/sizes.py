@@ -35,8 +35,9 @@ class Stored:
 
 def stimuli(cfg: BaseConfig, subjects: Iterable[Subject]) -> int:
     """Different images that all subjects saw: those that all share count once."""
-    shared = figures.NSD_SHARED if cfg.dataset.kind == "nsd" else 0
-    return shared + sum(max(0, subject.images - shared) for subject in subjects)
+    subjects = list(subjects)
+    shared = max((subject.shared for subject in subjects), default=0)
+    return shared + sum(subject.images - subject.shared for subject in subjects)
 
 
 def downloads(cfg: BaseConfig, subjects: list[Subject]) -> list[Stored]:

@@ -27,7 +27,7 @@ def text(outlook: Outlook) -> str:
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table in plain text: numbers to the right, words to the left."""
-    rows = [[f"{one:,.1f}" if isinstance(one, float) else str(one) for one in row] for row in rows]
+    rows = [[number(one) if isinstance(one, float) else str(one) for one in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     right = [all(_is_number(row[n]) for row in rows) for n in range(len(head))]
     lines = [head, ["-" * width for width in widths], *rows]
@@ -36,6 +36,13 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
                   for one, width, end in zip(line, widths, right, strict=True)).rstrip()
         for line in lines
     )  # fmt: skip
+
+
+def number(value: float) -> str:
+    """A number with about two digits that mean something."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}" if value >= 0.0001 else "0"
 
 
 def _is_number(text: str) -> bool:
@@ -89,25 +96,30 @@ def _memory(outlook: Outlook) -> str:
         for place in [outlook.where[rule]]
     ]  # fmt: skip
     jobs = columns(("job", "asks for GB", "has GB", "GPUs", "GB of each", "of"), asked)
-    return f"{columns(head, rows)}\n\n{jobs}" if rows else jobs
+    known = {one.decoder for one in outlook.trained}
+    unknown = [name for name in outlook.cfg.every_decoder if name not in known]
+    said = f"\nnot known before their voxels or targets are: {', '.join(unknown)}" if unknown else ""
+    return f"{columns(head, rows)}{said}\n\n{jobs}" if rows else f"{jobs}{said}"
 
 
 def _time(outlook: Outlook) -> str:
     rows = [
-        (one.rule, one.name, one.jobs, f"{one.longest:,.2f}", f"{one.total:,.2f}", one.gpus, one.origin)
-        for one in outlook.works
+        (one.rule, one.name, one.jobs, one.longest, one.total, one.gpus, one.origin) for one in outlook.works
     ]
     table = columns(("jobs", "of", "how many", "longest, h", "all, h", "GPUs", "by"), rows)
-    on = {kind: sum(one.total for one in outlook.works if bool(one.gpus) == kind) for kind in (True, False)}
+    download = f", {number(outlook.download)} h of download" if outlook.download else ""
+    told = f"{table}\nhere: {number(sum(one.total for one in outlook.works))} hours of jobs{download}"
+    if not any(one.gpus for one in outlook.on_gpus):
+        return told
     cores = max(place.cores for place in outlook.where.values())
-    told = f"{on[True]:,.1f} GPU hours, {on[False]:,.1f} hours of other jobs"
-    told += f", {outlook.download:,.1f} h of download" if outlook.download else ""
-    if not on[True]:
-        return f"{table}\n{told}"
+    taken = sum(one.total for one in outlook.on_gpus if one.gpus)
     walls = ", ".join(
-        f"{n} GPUs {hours.wall(outlook.works, n, cores, outlook.download):,.1f} h" for n in GPUS
+        f"{n} GPUs {number(hours.wall(outlook.on_gpus, n, cores, outlook.download))} h" for n in GPUS
     )
-    return f"{table}\n{told}\nfrom first job to last, with {cores} cores and {walls}"
+    return (
+        f"{told}\non GPUs, by the model: {number(taken)} GPU hours; from the first job to the last, beside "
+        f"{cores} cores: {walls}"
+    )
 
 
 def _absent(outlook: Outlook) -> list[str]:
@@ -124,7 +136,7 @@ def _absent(outlook: Outlook) -> list[str]:
 def _rests_on(outlook: Outlook) -> str:
     """The figures behind the hours, each with where it is from."""
     used = [figures.CPU_FLOPS, figures.RIDGE_FLOPS, figures.STARTING]
-    if any(one.gpus for one in outlook.works):
+    if any(one.gpus for one in outlook.on_gpus):
         used += [*figures.GPU_FLOPS.values(), figures.GPU_BANDWIDTH, figures.GPU_SHARE]
     if outlook.cfg.dataset.kind == "nsd":
         used += [figures.MASKING[outlook.cfg.dataset.format], figures.BANDWIDTH, figures.SCORING]

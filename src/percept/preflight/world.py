@@ -22,7 +22,7 @@ UNION = "everything extracted"
 class Subject:
     """What is known of a subject before its data are used.
 
-    trials, images : in all; test_trials, test_images : of them
+    trials, images : in all; test_trials, test_images : of them; shared : images that every subject sees
     voxels : ROI set (and `UNION`) -> how many
     located : table of the voxels, where they were extracted
     origin : where the numbers are from
@@ -35,6 +35,7 @@ class Subject:
     test_images: int
     voxels: Mapping[str, int]
     origin: str
+    shared: int = 0
     located: pd.DataFrame | None = field(default=None, compare=False)
 
     def of(self, name: str) -> int:
@@ -80,10 +81,9 @@ def counted(cfg: BaseConfig, name: str) -> Subject | None:
         return None
     shown, table = files.read_parquet(trials), files.read_parquet(voxels)
     test = shown[shown["split"] == "test"]["stimulus"]
-    return Subject(
-        name, len(shown), shown["stimulus"].nunique(), len(test), test.nunique(),
-        _members(table, cfg), "counted in results/", table,
-    )  # fmt: skip
+    shared = shown[shown["shared"]]["stimulus"].nunique() if "shared" in shown else 0
+    counts = (len(shown), shown["stimulus"].nunique(), len(test), test.nunique())
+    return Subject(name, *counts, _members(table, cfg), "counted in results/", shared, table)
 
 
 def _members(table: pd.DataFrame, cfg: BaseConfig) -> dict[str, int]:
@@ -117,7 +117,7 @@ def _nsd(cfg: BaseConfig, name: str) -> Subject:
     alone = roi.union(sets(cfg), cfg.voxels.rois) == ("nsdgeneral",)
     n_voxels = {**dict.fromkeys(sets(cfg), whole), UNION: whole if alone else 2 * whole}
     said = "published; other ROI sets assumed as large as nsdgeneral, all together twice as large"
-    return Subject(name, trials, images, test_trials, min(test, images), n_voxels, said)
+    return Subject(name, trials, images, test_trials, min(test, images), n_voxels, said, min(test, images))
 
 
 def _twin(cfg: BaseConfig, name: str) -> Subject:
@@ -130,7 +130,8 @@ def _twin(cfg: BaseConfig, name: str) -> Subject:
     brain = anatomy.build(dataset.volumes[name])
     n_voxels = _of_brain(cfg, brain, np.ones(len(brain.index), dtype=bool))
     counts = (len(shown), len(np.unique(shown)), len(test), len(np.unique(test)))
-    return Subject(name, *counts, n_voxels, "the design and the anatomy of the simulation")
+    said = "the design and the anatomy of the simulation"
+    return Subject(name, *counts, n_voxels, said, shared=counts[-1])
 
 
 def _algonauts(cfg: BaseConfig, name: str) -> Subject | None:
