@@ -656,4 +656,4 @@ def partitions(wildcards):
     if workflow.executor_plugin is None or workflow.executor_plugin.name != "slurm":
         return {}
     asked = {rule.name: rule.resources.get("slurm_partition") for rule in workflow.rules}
-    return {name: partition.value for name, partition in asked.items() if partition is not None}
+    return {name: str(partition.raw) for name, partition in asked.items() if partition is not None}

@@ -3,6 +3,7 @@
 rule preflight:
     log:
         f"{LOGS}/preflight.log",
+    retries: 0  # the same would be refused again
     localrule: True
     conda:
         "../envs/decoding.yaml"

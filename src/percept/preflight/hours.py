@@ -19,6 +19,7 @@ from percept.preflight.sizes import stimuli
 from percept.preflight.world import Subject, results
 
 HOUR = 3600.0
+CORES = 2  # with which the rates of the CPU were measured
 DIRECT = ("pixels", "labels", "truth")  # targets that no network computes
 
 
@@ -187,7 +188,7 @@ def wall(found: Sequence[Work], gpus: int, cores: int, download_hours: float) ->
     """Hours from the first job to the last, if stages follow one another and each is shared evenly.
 
     A stage takes at least its longest job, and at least its hours over what works on it: `gpus` GPUs, or
-    `cores` cores. The download comes first and has one line.
+    `cores` cores, two to a job. The download comes first and has one line.
     """
     stages: dict[str, list[Work]] = {}
     for work in found:
@@ -197,7 +198,7 @@ def wall(found: Sequence[Work], gpus: int, cores: int, download_hours: float) ->
 
 def _of_stage(stage: Sequence[Work], gpus: int, cores: int) -> float:
     shares = []
-    for on_a_gpu, n in ((True, gpus), (False, cores)):
+    for on_a_gpu, n in ((True, gpus), (False, cores // CORES)):
         jobs = [work for work in stage if bool(work.gpus) == on_a_gpu]
         shares.append(max((work.longest for work in jobs), default=0.0))
         shares.append(sum(work.total for work in jobs) / max(1, n))

@@ -46,11 +46,11 @@ def look(cfg: BaseConfig, where: Mapping[str, Machine]) -> Outlook:
     of_runs = dict(_predictions(cfg, subjects))
     saved = {one.decoder: one.saved for one in trained}
     seeds = {name: len(decoder.seeds) for name, decoder in cfg.every_decoder.items()}
-    decoders = sum(n * seeds[name] for name, n in of_runs.items())
+    decoders = sum(sum(each) * seeds[name] for name, each in of_runs.items())
     decoders += sum(n * seeds[name] * len(subjects) for name, n in saved.items())
     checkpoint = max((one.checkpoint for one in trained), default=0.0)
     stored = list(sizes.on_disk(cfg, subjects, {"decoders": decoders, "checkpoint": checkpoint}))
-    largest = max((n / max(1, len(subjects)) for n in of_runs.values()), default=0.0)
+    largest = max((n for each in of_runs.values() for n in each), default=0.0)
     has_gpus = any(place.gpus for place in where.values())
     download = sum(one.to_come + one.passing for one in stored if one.stage == "download")
     return Outlook(
@@ -66,12 +66,12 @@ def look(cfg: BaseConfig, where: Mapping[str, Machine]) -> Outlook:
     )
 
 
-def _predictions(cfg: BaseConfig, subjects: Sequence[Subject]) -> Iterator[tuple[str, float]]:
-    """Bytes of the predictions of one seed of each decoder, all subjects together."""
+def _predictions(cfg: BaseConfig, subjects: Sequence[Subject]) -> Iterator[tuple[str, list[float]]]:
+    """Bytes of the predictions of one seed of each decoder, of every subject."""
     for name, decoder in cfg.every_decoder.items():
         shape = shape_of(decoder.target, cfg)
         if shape is not None:
-            yield name, sum(sizes.predictions(decoder, subject, shape, cfg) for subject in subjects)
+            yield name, [sizes.predictions(decoder, subject, shape, cfg) for subject in subjects]
 
 
 def places(partitions: Mapping[str, str]) -> tuple[dict[str, Machine], list[str]]:

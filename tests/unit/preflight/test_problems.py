@@ -2,6 +2,7 @@
 
 import os
 import stat
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def configured(name, **dataset):
     return config.load(given)
 
 
+@cache
 def outlook(name, place=BIG, **dataset):
+    """What is known without any results; paths in it are relative, so that it serves every folder."""
     return run.look(configured(name, **dataset), dict.fromkeys(run.RULES, place))
 
 
@@ -50,7 +53,7 @@ def test_everything_that_cannot_work_is_said_at_once(monkeypatch, tmp_path):
         "results is no folder",
         "1.0 GB free",
         "jobs ask for more",
-        "training mindeye",
+        "training mindeye needs",
     ):
         assert [words in paragraph for paragraph in refused].count(True) == 1, words
     assert all(paragraph.count("\n") == 0 for paragraph in refused)
@@ -131,7 +134,7 @@ def test_what_was_recorded_comes_before_the_model(tmp_path):
         path = tmp_path / f"results/tiny/benchmarks/decoders/{subject}/mindeye/seed-0/train_decoder.tsv"
         path.parent.mkdir(parents=True)
         path.write_text(f"s\th:m:s\n{seconds}\t0:00:00\n")
-    works = {(one.rule, one.name): one for one in outlook("experiments/tiny.yaml").works}
+    works = {(one.rule, one.name): one for one in outlook.__wrapped__("experiments/tiny.yaml").works}
     found = works["train_decoder", "mindeye"]
     assert (found.longest, found.total, found.origin) == (0.03, 0.04, "recorded (2)")
     assert (
@@ -146,7 +149,7 @@ def test_the_whole_takes_its_longest_job_and_its_share_of_the_rest():
         hours.Work("train", "a", 8, 2.0, 16.0, 1, ""),
         hours.Work("train", "b", 1, 3.0, 3.0, 1, ""),
     ]
-    assert hours.wall(works, gpus=1, cores=2, download_hours=5) == 5 + 2 + 19
+    assert hours.wall(works, gpus=1, cores=4, download_hours=5) == 5 + 2 + 19
     assert hours.wall(works, gpus=64, cores=64, download_hours=0) == 1 + 3
 
 
@@ -218,7 +221,12 @@ def test_a_container_bounds_the_memory(tmp_path, monkeypatch):
 
 def test_columns_put_numbers_right_and_words_left():
     text = table.columns(("name", "GB"), [("long name", 1234.5), ("x", 0.125)])
-    assert text.splitlines() == ["name       GB", "---------  -----", "long name  1,234", "x           0.12"]
+    assert text.splitlines() == [
+        "name          GB",
+        "---------  -----",
+        "long name  1,234",
+        "x           0.12",
+    ]
 
 
 @pytest.mark.parametrize(
