@@ -79,7 +79,8 @@ def middle(runs: list[Took]) -> str:
 def plan(config: str, repeats: int) -> None:
     """Plan a configuration and print one line per figure."""
     command, given = ("-m", "snakemake", "all", "--cores", "1"), ("--configfile", config)
-    outputs = timed(*command, "--summary", *given).printed.count("\tmissing\t")
+    summary = timed(*command, "--summary", *given).printed.splitlines()
+    outputs = sum(line.count("\t") == 5 for line in summary) - 1  # a row for each, and the head
     start = [timed("-m", "snakemake", "--version") for _ in range(repeats)]
     runs = [timed(*command, "-n", "--quiet", "rules", *given) for _ in range(repeats)]
     jobs = int(re.search(r"^total\s+(\d+)$", runs[0].printed, re.MULTILINE)[1])
@@ -122,7 +123,7 @@ def free_of_torch() -> Iterator[Path]:
     """Scripts of the rules whose environment has no torch."""
     text = "\n".join(path.read_text() for path in (REPOSITORY / "rules").rglob("*.smk"))
     pairs = re.findall(r'envs/(\w+)\.yaml".*?workflow/scripts/(\w+)\.py"', text, re.DOTALL)
-    for environment, script in sorted(pairs, key=lambda pair: pair[1]):
+    for environment, script in sorted(set(pairs), key=lambda pair: pair[1]):
         if "pytorch" not in (REPOSITORY / f"envs/{environment}.yaml").read_text():
             yield REPOSITORY / f"workflow/scripts/{script}.py"
 
