@@ -28,6 +28,7 @@ include: "rules/interpretation.smk"
 include: "rules/encoding.smk"
 include: "rules/report.smk"
 include: "rules/cluster.smk"
+include: "rules/preflight.smk"
 
 
 rule all:

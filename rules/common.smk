@@ -1,3 +1,4 @@
+import gc
 import sys
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,13 @@ from percept.backbones import catalogue, tiny
 from percept.backbones import store as backbones
 from percept.backbones.tiny import data as tiny_data
 from percept.datasets import coco, nsd_keys, ownership
+from percept.preflight import memory
 from percept.report import systems
 from percept.voxels import roi
+
+# What is planned stays until the end: looking for garbage in it would be a fifth of the time that planning takes.
+gc.freeze()
+gc.set_threshold(50_000)
 
 provenance.prefer_source(workflow.basedir)  # also where another checkout is installed
 CONFIG = settings.load(config)
@@ -130,7 +136,7 @@ def in_proportion(hours, input):
 
 def memory_mb(wildcards, input, attempt):
     """Memory for rules that hold a subject's voxels as float32 a few times over."""
-    return max(4000, round(8e-6 * Path(input.betas).stat().st_size)) * attempt
+    return memory.voxels_mb(Path(input.betas).stat().st_size) * attempt
 
 
 def audit_mb(wildcards, input, attempt):
@@ -149,7 +155,7 @@ def predictions_mb(input):
     Samples of a prior lie in the same file and are never read here, so this is generous where they are many;
     how many bytes they are only the opened file would say, and planning opens none.
     """
-    return round(3e-6 * max(Path(path).stat().st_size for path in input.predictions))
+    return memory.predictions_mb(max(Path(path).stat().st_size for path in input.predictions))
 
 
 # Raw files: keys of the bucket are paths below the root of the native tree.

@@ -145,13 +145,9 @@ def metric_gpus():
 
 
 def decoder_mb(wildcards, input, attempt):
-    """Memory to train a decoder; a network of full size passes through that of the host with its optimiser.
-
-    Each of several GPUs is driven by a process of its own, which holds everything.
-    """
-    n_gpus = decoder_gpus(wildcards)
-    network = 56000 if n_gpus and DATASET.kind != "twin" else 0
-    return (memory_mb(wildcards, input, 1) + network) * max(1, n_gpus) * attempt
+    """Memory to train a decoder; a network of full size passes through that of the host with its optimiser."""
+    betas = Path(input.betas).stat().st_size
+    return memory.training_mb(betas, decoder_gpus(wildcards), DATASET.kind) * attempt
 
 
 def decoder_minutes(wildcards, input, attempt):
@@ -653,3 +649,11 @@ def tiny_parts(wildcards):
 def tiny_code(wildcards):
     """Hash of the training script and of the module of one network, not of the others."""
     return code("train_tiny_backbone", tiny.NETWORKS[wildcards.network][0])
+
+
+def partitions(wildcards):
+    """Partitions of Slurm that the jobs of each rule are sent to; {} where they run on this machine."""
+    if workflow.executor_plugin is None or workflow.executor_plugin.name != "slurm":
+        return {}
+    asked = {rule.name: rule.resources.get("slurm_partition") for rule in workflow.rules}
+    return {name: str(partition.raw) for name, partition in asked.items() if partition is not None}

@@ -5,7 +5,8 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from percept.files import hash_text, sha256
 
 PACKAGE = Path(__file__).parent
+STATEMENTS = ("body", "orelse", "finalbody", "handlers", "cases")  # fields of statements that hold statements
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 # What a setting means is written where it is used, and its value is tracked as a parameter of the rule; how a
 # log looks changes no result. Counting these would retrain every network for a new option elsewhere.
 NOT_COUNTED = tuple(PACKAGE / f"{name}.py" for name in ("config", "sections", "sweeps", "log"))
@@ -54,7 +57,7 @@ def code_version(*names: str, without: Container[Path] | None = None) -> str:
     ------
     ValueError : a name is no module of percept and no file
     """
-    digests = [f"{path.name} {_meaning(path)}" for path in sorted(closure(names, without))]
+    digests = [f"{path.name} {_source(path).meaning}" for path in sorted(closure(names, without))]
     return hash_text("\n".join(digests))
 
 
@@ -70,7 +73,7 @@ def closure(names: Iterable[str], without: Container[Path] | None = None) -> set
         path = waiting.pop()
         if path not in found and path not in without:
             found.add(path)
-            waiting += _imports(path)
+            waiting += _source(path).imports
     return found
 
 
@@ -89,41 +92,49 @@ def _module_path(name: str) -> Path | None:
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
 
+@dataclass(frozen=True)
+class Source:
+    """A file read once: the hash of what it does (its syntax tree without docstrings), and what it imports.
+
+    Attributes
+    ----------
+    imports : modules of percept, with the packages they live in
+    """
+
+    meaning: str
+    imports: tuple[Path, ...]
+
+
+def _source(path: Path) -> Source:
+    return _source_at(path, path.stat().st_mtime_ns)
+
+
 @cache
-def _tree(path: Path, modified_ns: int) -> ast.Module:
-    """Syntax tree of a file; `modified_ns` keeps the cache honest within a long-lived process."""
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def _imports(path: Path) -> list[Path]:
-    """Modules of percept that a file imports, with the packages they live in."""
+def _source_at(path: Path, modified_ns: int) -> Source:
+    """Every rule asks about much the same files; `modified_ns` keeps the cache honest in a long process."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     names: set[str] = set()
-    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    names |= {name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)}
-    return [found.resolve() for name in names if (found := _module_path(name))]
-
-
-def _meaning(path: Path) -> str:
-    """Hash of what a file does: its syntax tree without docstrings."""
-    return _meaning_at(path, path.stat().st_mtime_ns)
-
-
-@cache
-def _meaning_at(path: Path, modified_ns: int) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ) and _has_docstring(node):
+        elif isinstance(node, Documented) and _has_docstring(node):
             node.body[0] = ast.Pass()
-    return hash_text(ast.dump(tree))
+    names |= {name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)}
+    found = (_module_path(name) for name in sorted(names))
+    return Source(hash_text(ast.dump(tree)), tuple(each.resolve() for each in found if each))
 
 
-def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """A tree and every statement in it: expressions, most of a tree, hold neither imports nor docstrings."""
+    yield tree
+    for part in STATEMENTS:
+        for inner in getattr(tree, part, ()):
+            yield from _statements(inner)
+
+
+def _has_docstring(node: Documented) -> bool:
     first = node.body[0] if node.body else None
     return (
         isinstance(first, ast.Expr)

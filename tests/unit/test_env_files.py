@@ -34,7 +34,7 @@ HEAVY = {"torch", "open_clip", "transformers", "diffusers", "lightning"}
 USE_TORCH = {
     "encode_target", "encode_pool", "train_decoder", "reconstruct_images", "score_reconstructions",
     "fetch_backbone", "train_tiny_backbone", "reconstruct_splits", "score_splits", "vote_images",
-    "encode_responses", "leave_voxels_out",
+    "encode_responses", "leave_voxels_out", "preflight",
 }  # fmt: skip
 
 
@@ -141,6 +141,11 @@ def test_an_environment_has_nothing_that_no_rule_imports(path):
 @pytest.mark.parametrize("script", sorted(rules().keys() - USE_TORCH))
 def test_a_rule_that_needs_no_torch_cannot_reach_it(script):
     assert imported(script).isdisjoint({"torch", "open-clip-torch"})
+
+
+def test_the_rules_that_use_torch_are_those_whose_environment_has_it():
+    having = {path.stem for path in ENVIRONMENTS if "torch" in conda(path)}
+    assert {script for script, name in rules().items() if name in having} == USE_TORCH
 
 
 def test_the_rules_that_use_torch_reach_it():

@@ -1,12 +1,15 @@
 """Results are remade when the code they come from changes what it does, and only then."""
 
+import ast
 import os
 import shutil
 import subprocess
+import typing
 
 import pytest
 
 from percept import provenance
+from tests.unit.source import LIBRARY
 
 LOSS = (
     '"""Losses."""\n\nfrom percept.deep import blocks\n\n\ndef loss(x):\n    """Half."""\n    return x / 2\n'
@@ -146,3 +149,22 @@ def test_the_manifest_says_which_commit_and_whether_it_was_modified(checkout, mo
 
 def test_outside_a_checkout_the_commit_is_unknown(tmp_path):
     assert provenance.git_state(tmp_path) == {"commit": "unknown", "modified": False}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_statements_hold_all_imports_and_docstrings_of_a_file(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    wanted = (ast.Import, ast.ImportFrom, *typing.get_args(provenance.Documented))
+    whole = {id(node) for node in ast.walk(tree) if isinstance(node, wanted)}
+    assert {id(node) for node in provenance._statements(tree) if isinstance(node, wanted)} == whole
+
+
+def test_a_file_is_read_once_for_all_rules_until_it_changes(package, monkeypatch):
+    version(package)
+    parsed, parse = [], ast.parse
+    monkeypatch.setattr(ast, "parse", lambda text: parsed.append(text) or parse(text))
+    version(package)
+    assert parsed == []
+    edit(package / "losses.py", "x / 2", "x / 3")
+    version(package)
+    assert len(parsed) == 1 and "x / 3" in parsed[0]

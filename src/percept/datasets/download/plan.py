@@ -11,11 +11,11 @@ from percept.config import DownloadConfig
 from percept.datasets.download import transfer
 from percept.datasets.download.bucket import Bucket, Refused, Remote, where
 from percept.datasets.download.progress import readable
+from percept.datasets.terms import require_terms as require_terms  # part of what this module offers
 from percept.files import PerceptError
 
 T = TypeVar("T")
 R = TypeVar("R")
-FORM = "https://forms.gle/xue2bCdM9LaFNMeb7"
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,6 @@ class Plan:
     def to_fetch(self) -> int:
         """Bytes still to fetch."""
         return self.total - self.present
-
-
-def require_terms(accepted: bool) -> None:
-    """Refuse to touch the network before the user has agreed to NSD's terms.
-
-    Raises
-    ------
-    PerceptError : `accepted` is false; names the form and the key to set
-    """
-    if not accepted:
-        raise PerceptError(
-            "nothing was downloaded: the Natural Scenes Dataset is free to use for research and education, "
-            f"but only under its Data Access Agreement. Sign it at {FORM} and then set "
-            "`dataset.terms_accepted: true`. It binds everyone who works with your copy: no part of the "
-            "data set, neither the brain data nor the images, may be redistributed."
-        )
 
 
 def preflight(keys: Iterable[str], root: str | Path, cfg: DownloadConfig) -> Plan:

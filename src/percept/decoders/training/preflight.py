@@ -128,25 +128,29 @@ def kept_bytes(learner: Learner, batch: Batch) -> Tensor:
 
 
 def _kept(learner: Learner, batch: Batch) -> int:
-    known = {tensor.untyped_storage().data_ptr() for tensor in learner.state_dict().values()}
+    known = {_storage(tensor) for tensor in learner.state_dict().values()}
     with _noting() as sizes:
         outputs = learner(batch)
     del outputs
-    return sum(size for pointer, size in sizes.items() if pointer not in known)
+    return sum(size for storage, size in sizes.items() if storage not in known)
 
 
 @contextmanager
 def _noting() -> Iterator[dict[int, int]]:
-    """Storages saved for a backward pass, address -> bytes."""
+    """Storages saved for a backward pass, which one -> bytes."""
     sizes: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
+        sizes[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield sizes
+
+
+def _storage(tensor: Tensor) -> int:
+    """Which storage holds a tensor; on the meta device none has an address of its content."""
+    return tensor.untyped_storage()._cdata
 
 
 def _extrapolated(forward: Tensor, rows: int) -> int:

@@ -1,0 +1,119 @@
+"""What there is to run on: this machine, or a partition of a cluster, and the disks."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from percept.files import PerceptError
+
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+SECONDS = 20  # that a command is waited for
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where jobs run.
+
+    name : what messages call it
+    ram : bytes of the largest node; None where that is not known
+    gpus : how many one node has; gpu_bytes : memory of the largest, None where that is not known
+    """
+
+    name: str
+    cores: int
+    ram: float | None
+    gpus: int
+    gpu_bytes: float | None = None
+    gpu_name: str = ""
+    cluster: bool = False
+
+
+def local() -> Machine:
+    """Where this process runs, as the tools of the machine describe it."""
+    listed = _asked("nvidia-smi", "--query-gpu=memory.total,name", "--format=csv,noheader,nounits") or ""
+    gpus = [line.split(", ", 1) for line in listed.splitlines() if re.match(r"\d+, ", line)]
+    sizes = [float(memory) * 2**20 for memory, _ in gpus]
+    return Machine(
+        "this machine", len(os.sched_getaffinity(0)), memory(), len(gpus), max(sizes, default=None),
+        gpus[0][1] if gpus else "",
+    )  # fmt: skip
+
+
+def memory() -> float | None:
+    """Bytes of memory that a process may have: of the machine, or of the container it runs in."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB", _text(MEMINFO), re.MULTILINE)
+    bounds = [1024 * float(found[1])] if found else []
+    bounds += [float(text)] if (text := _text(CGROUP).strip()).isdigit() else []
+    return min(bounds, default=None)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def partition(name: str) -> Machine:
+    """The largest node of a partition, by `sinfo`; its GPUs, whose memory Slurm does not know.
+
+    Raises
+    ------
+    PerceptError : there is no `sinfo`, it does not answer, or there is no such partition
+    """
+    answer = _asked("sinfo", "-h", "-p", name, "-o", "%c|%m|%G")
+    if answer is None:
+        raise PerceptError(
+            f"`sinfo` did not say what the partition {name} has: jobs are to go to Slurm, and nobody knows "
+            "whether they fit. Run this where `sinfo` answers, such as a login node of the cluster, or "
+            "without `--profile slurm` to compare with the machine itself."
+        )
+    nodes = [line.split("|") for line in answer.splitlines() if line.count("|") == 2]
+    if not nodes:
+        raise PerceptError(
+            f"Slurm has no partition {name!r} here: every job that asks for it would be refused. Correct "
+            "`slurm_partition` in profiles/slurm/config.yaml; `sinfo -h -o %P` lists those there are."
+        )
+    gpus = [_gpus(gres) for *_, gres in nodes]
+    return Machine(
+        f"partition {name}", max(_number(cores) for cores, *_ in nodes),
+        2**20 * max(_number(mb) for _, mb, _ in nodes), max(n for n, _ in gpus),
+        gpu_name=next((kind for _, kind in gpus if kind), ""),
+        cluster=True,
+    )  # fmt: skip
+
+
+def _number(text: str) -> int:
+    """A number of sinfo, which adds a plus where nodes differ."""
+    return int(re.sub(r"\D.*", "", text.strip()) or 0)
+
+
+def _gpus(gres: str) -> tuple[int, str]:
+    """How many GPUs a node has, and of which type, by its generic resources: `gpu:a100:4(S:0-1),shard:8`."""
+    listed = re.findall(r"(?:^|,)gpu(?::([^:,()]+))?:(\d+)", gres.strip())
+    return sum(int(count) for _, count in listed), next((kind for kind, _ in listed if kind), "")
+
+
+def _asked(*command: str) -> str | None:
+    """What a command answers; None if there is none, or it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def existing(folder: Path) -> Path:
+    """A folder, or the nearest above it that there is."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder."""
+    return shutil.disk_usage(existing(folder)).free
+
+
+def disk(folder: Path) -> int:
+    """Which disk a folder is on."""
+    return existing(folder).stat().st_dev

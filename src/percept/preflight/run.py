@@ -1,0 +1,104 @@
+"""The whole look ahead, and everything that cannot work."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from percept.config import BaseConfig
+from percept.files import PerceptError
+from percept.preflight import figures, hours, machine, memory, problems, sizes, world
+from percept.preflight.hours import Work
+from percept.preflight.machine import Machine
+from percept.preflight.memory import Training
+from percept.preflight.shapes import shape_of
+from percept.preflight.sizes import Stored
+from percept.preflight.world import Subject
+
+RULES = (
+    "train_decoder", "score_decoders", "audit_subject", "encode_target", "reconstruct_images",
+    "leave_voxels_out",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a configuration takes, and where; `works` there, `on_gpus` where each job that asks has one."""
+
+    cfg: BaseConfig
+    subjects: list[Subject]
+    trained: list[Training]
+    stored: list[Stored]
+    works: list[Work]
+    on_gpus: list[Work]
+    asked: dict[str, float]
+    where: dict[str, Machine]
+    download: float
+
+
+def look(cfg: BaseConfig, where: Mapping[str, Machine]) -> Outlook:
+    """Everything that is known before anything runs.
+
+    Parameters
+    ----------
+    where : rule -> the machine or partition that its jobs go to, of `RULES`
+    """
+    subjects = world.subjects(cfg)
+    trained = memory.trainings(cfg, subjects)
+    of_runs = dict(_predictions(cfg, subjects))
+    saved = {one.decoder: one.saved for one in trained}
+    seeds = {name: len(decoder.seeds) for name, decoder in cfg.every_decoder.items()}
+    decoders = sum(sum(each) * seeds[name] for name, each in of_runs.items())
+    decoders += sum(n * seeds[name] * len(subjects) for name, n in saved.items())
+    checkpoint = max((one.checkpoint for one in trained), default=0.0)
+    stored = list(sizes.on_disk(cfg, subjects, {"decoders": decoders, "checkpoint": checkpoint}))
+    largest = max((n for each in of_runs.values() for n in each), default=0.0)
+    has_gpus = any(place.gpus for place in where.values())
+    download = sum(one.to_come + one.passing for one in stored if one.stage == "download")
+    return Outlook(
+        cfg=cfg,
+        subjects=subjects,
+        trained=trained,
+        stored=stored,
+        works=hours.works(cfg, subjects, trained, has_gpus),
+        on_gpus=hours.works(cfg, subjects, trained, gpus=True),
+        asked=problems.needs(cfg, subjects, trained, largest),
+        where=dict(where),
+        download=download / figures.BANDWIDTH.value / hours.HOUR,
+    )
+
+
+def _predictions(cfg: BaseConfig, subjects: Sequence[Subject]) -> Iterator[tuple[str, list[float]]]:
+    """Bytes of the predictions of one seed of each decoder, of every subject."""
+    for name, decoder in cfg.every_decoder.items():
+        shape = shape_of(decoder.target, cfg)
+        if shape is not None:
+            yield name, [sizes.predictions(decoder, subject, shape, cfg) for subject in subjects]
+
+
+def places(partitions: Mapping[str, str]) -> tuple[dict[str, Machine], list[str]]:
+    """Where the jobs of each rule go, and what is wrong with that.
+
+    Parameters
+    ----------
+    partitions : rule -> partition of Slurm; empty where jobs run on this machine
+    """
+    here, found, wrong = machine.local(), {}, []
+    if not partitions:
+        return dict.fromkeys(RULES, here), wrong
+    for name in dict.fromkeys(partitions.values()):
+        try:
+            found[name] = machine.partition(name)
+        except PerceptError as error:
+            wrong.append(str(error))
+            found[name] = Machine(f"partition {name}", 1, None, 1, cluster=True)
+    return {rule: found.get(partitions.get(rule, ""), here) for rule in RULES}, wrong
+
+
+def refusals(outlook: Outlook) -> list[str]:
+    """Everything that cannot work, at once."""
+    cfg = outlook.cfg
+    return [
+        *problems.terms(cfg), *problems.inputs(cfg), *problems.networks(cfg),
+        *problems.folders(cfg, outlook.stored), *problems.disks(outlook.stored),
+        *problems.memories(outlook.asked, outlook.where),
+        *problems.gpus(outlook.trained, cfg, outlook.where),
+    ]  # fmt: skip

@@ -1,0 +1,236 @@
+"""What cannot work is refused, each thing in its own paragraph, all at once; what works is not."""
+
+import os
+import stat
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from percept import config
+from percept.preflight import hours, machine, problems, run, table
+from percept.preflight.machine import Machine
+from percept.preflight.sizes import Stored
+from tests.unit.source import REPOSITORY
+
+BIG = Machine("this machine", 16, 512e9, 1, 140e9)
+SMALL = Machine("this machine", 2, 8e9, 0)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def configured(name, **dataset):
+    given = yaml.safe_load((REPOSITORY / "config" / name).read_text())
+    given["dataset"] |= dataset
+    return config.load(given)
+
+
+@cache
+def outlook(name, place=BIG, **dataset):
+    """What is known without any results; paths in it are relative, so that it serves every folder."""
+    return run.look(configured(name, **dataset), dict.fromkeys(run.RULES, place))
+
+
+@pytest.fixture
+def roomy(monkeypatch):
+    monkeypatch.setattr(machine, "free", lambda folder: 10**15)
+
+
+def test_all_of_nsd_works_on_a_large_machine_once_its_terms_are_accepted(roomy):
+    assert run.refusals(outlook("nsd.yaml", terms_accepted=True)) == []
+
+
+def test_everything_that_cannot_work_is_said_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "free", lambda folder: 10**9)
+    (tmp_path / "results").write_text("a file")
+    refused = run.refusals(outlook("nsd.yaml", SMALL))
+    for words in (
+        "Data Access Agreement",
+        "results is no folder",
+        "1.0 GB free",
+        "jobs ask for more",
+        "training mindeye needs",
+    ):
+        assert [words in paragraph for paragraph in refused].count(True) == 1, words
+    assert all(paragraph.count("\n") == 0 for paragraph in refused)
+
+
+def test_files_of_the_users_own_that_are_absent_are_named():
+    (refused,) = problems.inputs(configured("experiments/haxby.yaml"))
+    assert "resources/haxby/bold.nii.gz" in refused and "attributes_literal.txt" in refused
+
+
+def test_a_challenge_that_is_neither_there_nor_simulated_is_refused():
+    (refused,) = problems.inputs(configured("experiments/algonauts-twin.yaml", simulate=None))
+    assert "resources/algonauts-twin/subj01" in refused
+    assert list(problems.inputs(configured("experiments/algonauts-twin.yaml"))) == []
+
+
+def test_weights_that_nothing_will_fetch_are_refused(monkeypatch):
+    assert list(problems.networks(configured("nsd.yaml"))) == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (refused,) = problems.networks(configured("nsd.yaml"))
+    assert "snakemake backbones" in refused
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path):
+    (tmp_path / "logs").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    (refused,) = problems.folders(configured("experiments/tiny.yaml"), [])
+    assert "may not be written" in refused
+
+
+def test_parts_on_one_disk_are_added_up(monkeypatch):
+    monkeypatch.setattr(machine, "free", lambda folder: 10e9)
+    one, other = (Stored(name, Path(name), 4e9, passing=2e9) for name in ("decoders", "targets"))
+    assert list(problems.disks([one])) == []
+    (refused,) = problems.disks([one, other])
+    assert "12.0 GB come to it" in refused and "decoders 6 GB" in refused
+
+
+@pytest.mark.parametrize(("gpu_bytes", "n"), [(80e9, 0), (24e9, 1), (None, 0)])
+def test_a_training_is_compared_with_the_memory_of_a_gpu_where_it_is_known(gpu_bytes, n):
+    found = outlook("nsd.yaml", Machine("this machine", 16, 512e9, 1, gpu_bytes))
+    assert len(list(problems.gpus(found.trained, found.cfg, found.where))) == n
+
+
+def test_a_partition_without_gpus_is_refused_where_trainings_ask_for_one():
+    found = outlook("nsd.yaml", Machine("partition cpu", 64, 512e9, 0, cluster=True))
+    (refused,) = problems.gpus(found.trained, found.cfg, found.where)
+    assert "never start" in refused and "set-resources" in refused
+
+
+def test_a_gpu_that_is_named_and_not_there_is_refused():
+    given = yaml.safe_load((REPOSITORY / "config/experiments/tiny.yaml").read_text())
+    given["targets"]["clip"]["device"] = "cuda"
+    (refused,) = problems.gpus([], config.load(given), dict.fromkeys(run.RULES, SMALL))
+    assert "targets.clip" in refused
+
+
+@pytest.mark.parametrize(
+    "name", ["experiments/tiny.yaml", "experiments/algonauts-twin.yaml", "experiments/haxby.yaml", "nsd.yaml"]
+)
+def test_every_kind_of_data_set_has_its_tables(name):
+    text = table.text(outlook(name))
+    assert all(title in text for title in ("disk, GB", "asks for GB", "longest, h", "assumed"))
+
+
+def test_weights_to_fetch_are_named_with_their_command():
+    text = table.text(outlook("nsd.yaml"))
+    assert "snakemake backbones --cores 1" in text and "versatile_diffusion" in text
+    assert "64 GPUs" in text and "assumed): what networks reach" in text
+
+
+# Hours.
+
+
+def test_what_was_recorded_comes_before_the_model(tmp_path):
+    cfg = configured("experiments/tiny.yaml")
+    for subject, seconds in (("subj01", 36), ("subj02", 108)):
+        path = tmp_path / f"results/tiny/benchmarks/decoders/{subject}/mindeye/seed-0/train_decoder.tsv"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"s\th:m:s\n{seconds}\t0:00:00\n")
+    works = {(one.rule, one.name): one for one in outlook.__wrapped__("experiments/tiny.yaml").works}
+    found = works["train_decoder", "mindeye"]
+    assert (found.longest, found.total, found.origin) == (0.03, 0.04, "recorded (2)")
+    assert (
+        works["train_decoder", "ridge_clip"].origin == "model"
+        and hours.recorded(cfg, "train_decoder", "x") == []
+    )
+
+
+def test_the_whole_takes_its_longest_job_and_its_share_of_the_rest():
+    works = [
+        hours.Work("extract", "", 4, 1.0, 4.0, 0, ""),
+        hours.Work("train", "a", 8, 2.0, 16.0, 1, ""),
+        hours.Work("train", "b", 1, 3.0, 3.0, 1, ""),
+    ]
+    assert hours.wall(works, gpus=1, cores=4, download_hours=5) == 5 + 2 + 19
+    assert hours.wall(works, gpus=64, cores=64, download_hours=0) == 1 + 3
+
+
+def test_samples_steps_and_guidance_multiply():
+    given = {"kind": "image_diffusion", "steps": 20, "strength": 0.5, "samples": 4}
+    guided, plain = (config.plugin("generators", given | {"guidance": scale}) for scale in (3.0, 1.0))
+    assert hours.passes(guided) == 2 * hours.passes(plain) == 80
+
+
+# Machines.
+
+
+@pytest.mark.parametrize(
+    ("gres", "expected"),
+    [
+        ("(null)", (0, "")),
+        ("gpu:4", (4, "")),
+        ("gpu:a100:8(S:0-1)", (8, "a100")),
+        ("shard:9,gpu:h100:2,gpu:v100:1", (3, "h100")),
+    ],
+)
+def test_gpus_are_read_from_generic_resources(gres, expected):
+    assert machine._gpus(gres) == expected
+
+
+def command(folder, monkeypatch, name, text):
+    """A program of this name, first in the path."""
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_a_partition_is_as_large_as_its_largest_node(tmp_path, monkeypatch):
+    command(tmp_path, monkeypatch, "sinfo", "echo '32|128000+|(null)'; echo '64+|515000|gpu:a100:4'")
+    found, wrong = run.places({"train_decoder": "gpu"})
+    assert wrong == [] and found["encode_target"].name == "this machine"
+    place = found["train_decoder"]
+    assert (place.cores, place.ram, place.gpus, place.gpu_bytes) == (64, 515000 * 2**20, 4, None)
+
+
+@pytest.mark.parametrize(("answer", "words"), [("true", "has no partition"), ("exit 1", "did not say")])
+def test_a_partition_that_is_not_there_or_not_told_is_a_problem_once(tmp_path, monkeypatch, answer, words):
+    command(tmp_path, monkeypatch, "sinfo", answer)
+    _, wrong = run.places({"train_decoder": "gpu", "encode_target": "gpu"})
+    assert len(wrong) == 1 and words in wrong[0]
+
+
+def test_the_gpus_of_this_machine_are_what_its_driver_says(tmp_path, monkeypatch):
+    command(tmp_path, monkeypatch, "nvidia-smi", "echo '81559, NVIDIA H100'; echo '40960, NVIDIA A100'")
+    place = machine.local()
+    assert (place.gpus, place.gpu_bytes, place.gpu_name) == (2, 81559 * 2**20, "NVIDIA H100")
+
+
+def test_a_container_bounds_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CGROUP", tmp_path / "max")
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+    assert machine.memory() is None
+    (tmp_path / "meminfo").write_text("MemTotal:  1000 kB\nMemAvailable:  7 kB\n")
+    (tmp_path / "max").write_text("max\n")
+    assert machine.memory() == 1_024_000
+    (tmp_path / "max").write_text("500000\n")
+    assert machine.memory() == 500_000
+
+
+# The text.
+
+
+def test_columns_put_numbers_right_and_words_left():
+    text = table.columns(("name", "GB"), [("long name", 1234.5), ("x", 0.125)])
+    assert text.splitlines() == [
+        "name          GB",
+        "---------  -----",
+        "long name  1,234",
+        "x           0.12",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (0.00001, "0"), (0.0123, "0.012"), (1.26, "1.3"), (99999.0, "99,999")]
+)
+def test_numbers_have_the_digits_that_mean_something(value, text):
+    assert table.number(value) == text
