@@ -8,7 +8,7 @@ from tests.slurm.conftest import SOON, SPLIT, OnCluster, trained
 from tests.slurm.test_jobs import NOTE, SMALL_RUN, WAIT, sees
 from tests.workflow.conftest import TINY
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(3600)]
 IMPATIENT = ("--slurm-status-attempts", "4", "--seconds-between-status-checks", "3")
 TRUTH = trained("ridge_truth")
 

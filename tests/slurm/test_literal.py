@@ -5,7 +5,7 @@ import pytest
 from tests.slurm.conftest import OnCluster
 from tests.workflow.conftest import job_counts
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(4000)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(4 * 3600)]
 GPU_PARTITION = {
     "train_decoder",
     "encode_target",
@@ -21,7 +21,7 @@ def test_the_demo_runs_on_slurm_as_the_readme_says(cluster, tmp_path):
     checkout = OnCluster(tmp_path, cluster)
     planned = job_counts(checkout.submit("-n", "all").stdout)
 
-    done = checkout.submit("all", timeout=3900)
+    done = checkout.submit("all", timeout=4 * 3600 - 300)
 
     ended = cluster.ended()
     print(done.stdout[-1500:], "\n".join(map(str, ended)), sep="\n")
