@@ -15,7 +15,9 @@ from percept.files import hash_text, sha256
 PACKAGE = Path(__file__).parent
 # What a setting means is written where it is used, and its value is tracked as a parameter of the rule; how a
 # log looks changes no result. Counting these would retrain every network for a new option elsewhere.
-NOT_COUNTED = tuple(PACKAGE / f"{name}.py" for name in ("config", "sections", "sweeps", "log"))
+NOT_COUNTED = tuple(
+    PACKAGE / f"{name}.py" for name in ("config", "sections", "gan_settings", "sweeps", "log")
+)
 # How bytes arrive does not change them: they are verified. Counting this would fetch NSD's betas again.
 NOT_COUNTED += tuple(
     PACKAGE / "datasets" / "download" / f"{name}.py"
