@@ -23,8 +23,9 @@ from percept.backbones.gan.game import GameRecipe, Networks, Running, fit
 from percept.backbones.gan.generator import Generator, Size
 from percept.backbones.gan.play import Rules
 from percept.backbones.gan.sampler import seen
-from percept.files import hash_text, write_json, write_parquet
+from percept.files import PerceptError, hash_text, write_json, write_parquet
 from percept.gan_settings import GanSection
+from percept.gans.memory import estimate
 from percept.gans.photographs import PhotographPlay
 from percept.gans.read import Photographs, standard
 
@@ -63,15 +64,32 @@ def train(cfg: GanSection, data: Photographs, job: Job) -> None:
     """
     device = choose(cfg.training.device)
     networks = build(cfg, data).to(device)
-    log.info("%s", ", ".join(f"{name}: {n:,} parameters" for name, n in counted(networks).items()))
+    describe(cfg, networks)
     with (
         memory_for("training the GAN", LESS_MEMORY),
         PhotographPlay(cfg, data, rules(cfg, data), encoder(cfg, data, device)) as play,
     ):
         running = Running(cfg.training.precision, 60 * cfg.training.checkpoint_minutes)
         history = fit(networks, play, recipe(cfg), job.work, identity(cfg, data, job, device), running)
+    if history.empty or history["step"].iloc[-1] < cfg.training.steps:
+        raise PerceptError(
+            f"the training of {job.folder} was interrupted by a signal; its state is in {job.work}. Run the "
+            "same command again: it goes on from there."
+        )
     write(networks, history, cfg, data, job)
     shutil.rmtree(job.work)
+
+
+def describe(cfg: GanSection, networks: Networks) -> None:
+    """Say in the log how large the players are, and what memory a step takes."""
+    with torch.device("meta"):
+        again = players(cfg, networks.generator.size.conditions)
+        needed = estimate(*again, cfg.training.batch_size)
+    sizes = ", ".join(f"{n:,} parameters of the {name}" for name, n in counted(networks).items())
+    log.info(
+        "%s; about %.2g GB in float32, %.2g GB of it activations, the network of the conditions not counted",
+        sizes, needed.total / 1e9, needed.activations / 1e9,
+    )  # fmt: skip
 
 
 def build(cfg: GanSection, data: Photographs) -> Networks:
