@@ -54,7 +54,9 @@ def write(root, known=()):
     store.write(root / "pool/index.json", embeddings, np.arange(N), {"backbone": "same"}, "clip of the pool")
     store.write(root / "clip/index.json", features, np.arange(N_STIMULI), {"backbone": "same"}, "clip")
     given = {
-        "files": root / "files.parquet", "embeddings": [root / "pool/index.json"], "features": [root / "clip/index.json"],
+        "files": root / "files.parquet",
+        "embeddings": [root / "pool/index.json"],
+        "features": [root / "clip/index.json"],
     }  # fmt: skip
     return given, place, embeddings, features
 
