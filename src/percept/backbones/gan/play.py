@@ -1,5 +1,6 @@
 """What is played for: the losses of both sides on pictures and their embeddings, wherever these come from."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class Turn:
     generator: torch.Generator
 
 
-class Play:
+class Play(ABC):
     """A game on pictures; a subclass says where they come from (`batch`) and how they are measured.
 
     Parameters
@@ -81,9 +82,13 @@ class Play:
     def __init__(self, rules: Rules, seer: Callable[[Tensor], Tensor], alone: int) -> None:
         self.rules, self.seer, self.alone = rules, seer, alone
 
+    @abstractmethod
     def batch(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images (batch, 3, row, column) in -1..1 of a step, and their embeddings (batch, condition)."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def measured(self, networks: Networks) -> dict[str, float]:
+        """What is measured of the average on the way, the kernel distance ``kid`` among it."""
 
     def turn(self, networks: Networks, step: int, generator: torch.Generator) -> Turn:
         """A batch of pictures, their conditions, and what the generator makes of them."""

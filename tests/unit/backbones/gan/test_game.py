@@ -139,3 +139,27 @@ def test_rates_are_those_of_the_other_trainings(tmp_path):
     _, history = trained(tmp_path)
     expected = [recipes.learning_rate(RECIPE, step - 1) for step in history["step"]]
     assert history["learning_rate"].tolist() == expected
+
+
+def test_checkpoints_are_written_in_the_rhythm_that_is_asked_for(tmp_path, monkeypatch):
+    written = []
+    own = games._State.save
+    monkeypatch.setattr(games._State, "save", lambda state: written.append(state.step) or own(state))
+    for seconds, expected in ((0.0, [*range(1, 9), 8]), (3600.0, [8])):
+        written.clear()
+        games.fit(networks(), Toy(), RECIPE, tmp_path / str(seconds), "", games.Running(checkpoint_s=seconds))
+        assert written == expected
+
+
+def test_another_precision_computes_in_it(tmp_path):
+    types = []
+
+    class Noting(Toy):
+        def towards(self, networks, turn, step):
+            types.append(networks.discriminator(turn[0]).logit.dtype)
+            return super().towards(networks, turn, step)
+
+    made = networks()
+    games.fit(made, Noting(), RECIPE, tmp_path, "", games.Running("bfloat16"))
+    assert set(types) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in made.parameters()} == {torch.float32}
