@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.backbones.gan.conditions import matched_strengths
 from percept.decoders.predictions import read_predictions
 from percept.files import PerceptError
 from percept.gan_settings import GanSection
@@ -137,6 +136,8 @@ def _matched(
     predictions: Sequence[str | Path], features: Path, embeddings: NDArray[np.float32]
 ) -> tuple[float, ...]:
     """Quantiles of the noise that moves embeddings as far as a decoder's errors on validation images do."""
+    from percept.backbones.gan.conditions import matched_strengths
+
     mean, spread = standard(embeddings)
     predicted, true = [], []
     for path in predictions:
