@@ -82,6 +82,7 @@ wildcard_constraints:
     reconstruction="|".join(CONFIG.reconstructions) or "none",
     backbone="|".join(PUBLISHED),
     pool="|".join(CONFIG.pools) or "none",
+    gan="|".join(CONFIG.gans) or "none",
     seed=r"\d+",
     network="|".join(tiny.NETWORKS),
     part="|".join(TINY_SCENES),

@@ -32,12 +32,23 @@ def target_networks(wildcards):
 
 def generator_networks(wildcards):
     """How the networks that make images are read."""
-    return networks_of(CONFIG.reconstructions[wildcards.reconstruction].generator)
+    return read_as(made_by(wildcards.reconstruction))
+
+
+def made_by(reconstruction):
+    """Frozen networks that make images; a GAN that is trained here compares them by that of its condition."""
+    generator = CONFIG.reconstructions[reconstruction].generator
+    compares = generator.gans and generator.z != "zero"
+    conditions = [CONFIG.gans[name].conditions[0] for name in generator.gans] if compares else []
+    return (
+        *generator.backbones,
+        *(network for name in conditions for network in CONFIG.targets[name].backbones),
+    )
 
 
 def fetched_backbones():
     """Manifests of all published networks that the configuration names."""
-    sections = [*CONFIG.targets.values(), CONFIG.evaluation.images]
+    sections = [*CONFIG.targets.values(), CONFIG.evaluation.images, *CONFIG.gans.values()]
     sections += [each.generator for each in CONFIG.reconstructions.values()] + analysis_plugins()
     wanted = {path for plugin in sections for path in weights_of(plugin)} | {*split_weights(None)}
     return sorted(wanted & {str(backbones.manifest_path(name)) for name in PUBLISHED})
@@ -56,7 +67,7 @@ def target_weights(wildcards):
 
 def generator_weights(wildcards):
     """Manifests of the networks that make images."""
-    return weights_of(CONFIG.reconstructions[wildcards.reconstruction].generator)
+    return manifests(made_by(wildcards.reconstruction))
 
 
 def metric_weights(wildcards):
@@ -274,6 +285,75 @@ def pool_files(reconstruction):
     return {"pool_files": f"{made}/files.parquet", "pool_embeddings": f"{made}/index.json"}
 
 
+def gan_weights_of(reconstruction):
+    """Weights of the GAN that is trained for a reconstruction; {} where it uses none."""
+    names = CONFIG.reconstructions[reconstruction].generator.gans
+    return {"gan": f"{RESULTS}/gans/{name}/model.safetensors" for name in names}
+
+
+def gan_files(wildcards):
+    """What a GAN is trained on: list and embeddings of its pool, features of the stimuli, and, where its noise
+    is matched to decoders, their predictions.
+    """
+    gan = CONFIG.gans[wildcards.gan]
+    made, own = f"{RESULTS}/pools/{gan.pool}", CONFIG.pools[gan.pool].embeddings
+    each = [own] if own else [f"{made}/{target}/index.json" for target in gan.conditions]
+    predictions = {
+        f"predictions_{number}": [
+            f"{RESULTS}/decoders/{subject}/{name}/seed-{CONFIG.decoders[name].seeds[0]}/predictions.h5"
+            for subject in gan.noise.subjects or SUBJECTS
+        ]
+        for number, name in enumerate(gan.noise.decoders)
+    }
+    return {
+        "files": f"{made}/files.parquet" if own else f"{made}/{gan.conditions[0]}/files.parquet",
+        "embeddings": each,
+        "features": [f"{RESULTS}/targets/{target}/index.json" for target in gan.conditions],
+        **predictions,
+    }
+
+
+def gan_backbones(gan):
+    """Frozen networks that the training of a GAN loads: of its conditions, and the one that compares states."""
+    conditions = [network for name in gan.conditions for network in CONFIG.targets[name].backbones]
+    return tuple(dict.fromkeys([*gan.backbones, *conditions]))
+
+
+def gan_weights(wildcards):
+    """Manifests of the networks that the training of a GAN loads."""
+    return manifests(gan_backbones(CONFIG.gans[wildcards.gan]))
+
+
+def gan_networks(wildcards):
+    """How these networks are read."""
+    return read_as(gan_backbones(CONFIG.gans[wildcards.gan]))
+
+
+def gan_section(wildcards):
+    """Settings that the weights of a GAN depend on: not how often its training is saved."""
+    return CONFIG.gans[wildcards.gan].model_dump(mode="json", exclude={"training": {"checkpoint_minutes"}})
+
+
+def gan_pool(wildcards):
+    """Settings of the pool that a GAN is trained on."""
+    return section(f"pools.{CONFIG.gans[wildcards.gan].pool}")
+
+
+def gan_targets(wildcards):
+    """Settings of the targets that condition a GAN."""
+    return [section(f"targets.{target}") for target in CONFIG.gans[wildcards.gan].conditions]
+
+
+def gan_gpus(wildcards):
+    """GPUs that training a GAN asks for."""
+    return CONFIG.gans[wildcards.gan].n_gpus
+
+
+def gan_threads(wildcards):
+    """Threads that train a GAN: a GPU is fed with photographs by several."""
+    return 8 if gan_gpus(wildcards) else 1
+
+
 def reconstruction_pool(wildcards):
     """Settings of the pool that a reconstruction looks in; {} where it looks in none."""
     pool = pool_of(wildcards.reconstruction)
@@ -286,8 +366,8 @@ def reconstruction_files(wildcards):
     subject, shown = wildcards.subject, wildcards.reconstruction
     predictions = {role: shown_run(subject, shown, name) for role, name in roles.items()}
     features = {f"{role}_features": features_of(name) for role, name in roles.items()}
-    pool = pool_files(wildcards.reconstruction)
-    return {**predictions, **features, **pool, "trials": voxels_of(wildcards.subject)["trials"]}
+    pool, gan = pool_files(shown), gan_weights_of(shown)
+    return {**predictions, **features, **pool, **gan, "trials": voxels_of(wildcards.subject)["trials"]}
 
 
 def vote_files(wildcards):
@@ -623,7 +703,8 @@ def recorded_files(wildcards):
     splits = [f"{RESULTS}/datasets/{subject}/split.parquet" for subject in SUBJECTS]
     features = [f"{RESULTS}/targets/{target}/index.json" for target in CONFIG.targets]
     pools = {path for name in CONFIG.reconstructions for path in pool_files(name).values()}
-    return matrices + splits + features + sorted(pools)
+    gans = {path for name in CONFIG.reconstructions for path in gan_weights_of(name).values()}
+    return matrices + splits + features + sorted(pools | gans)
 
 
 def subject_anatomy(wildcards):

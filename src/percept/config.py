@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, create_model, model_validator
 
 from percept import spaces, starting
+from percept.gan_settings import GanSection, require, require_shown, require_trainable
 from percept.sections import (
     DownloadConfig,
     EncodingConfig,
@@ -130,6 +131,7 @@ class GeneratorConfig(Section):
     needs: ClassVar[tuple[str, ...]] = ()  # roles of `reconstructions` without which it cannot work
     takes: ClassVar[tuple[str, ...]] = ()  # further roles that it uses where they are given
     pools: ClassVar[tuple[str, ...]] = ()  # entries of `pools` that it looks in
+    gans: ClassVar[tuple[str, ...]] = ()  # entries of `gans` that it shows embeddings by
     from_samples: ClassVar[bool] = False  # whether a decoder's samples condition it, where there are any
     chooses_from: ClassVar[tuple[str, ...]] = ()  # entries of `reconstructions` among whose images it chooses
     uses_truth: ClassVar[bool] = (
@@ -168,7 +170,9 @@ class ReconstructionConfig(Section):
     semantic: Identifier | None = Field(
         None, description="Decoder that says what is seen: an image embedding."
     )
-    text: Identifier | None = Field(None, description="Decoder of an embedding of captions.")
+    text: Identifier | None = Field(
+        None, description="Decoder of an embedding of captions, or of the second condition of a GAN."
+    )
     lowlevel: Identifier | None = Field(
         None, description="Decoder that says where which light is: pixels, or latents of an autoencoder."
     )
@@ -246,6 +250,9 @@ class BaseConfig(Section):
     pools: dict[Identifier, PoolConfig] = Field(
         {}, description="Images from outside the data set, for generators that look for one."
     )
+    gans: dict[Identifier, GanSection] = Field(
+        {}, description="Conditional GANs that are trained on the images of a pool."
+    )
     encodings: dict[Identifier, EncodingConfig] = Field(
         {}, description="Encoding models: responses of every voxel or vertex, predicted from a target."
     )
@@ -274,16 +281,16 @@ class BaseConfig(Section):
     @model_validator(mode="after")
     def _names_exist(self) -> "BaseConfig":
         for name, sweep in self.sweeps.items():
-            _require(sweep.decoder, self.decoders, f"sweeps.{name}.decoder", "decoders")
+            require(sweep.decoder, self.decoders, f"sweeps.{name}.decoder", "decoders")
         if twice := {*self.decoders} & {*self.swept}:
             raise ValueError(f"{_listed(twice)}: a decoder of a sweep and an entry of `decoders` are of one "
                              "name: rename the entry")  # fmt: skip
         for name, encoding in self.encodings.items():
-            _require(encoding.target, self.targets, f"encodings.{name}.target", "targets")
+            require(encoding.target, self.targets, f"encodings.{name}.target", "targets")
         for name, decoder in self.every_decoder.items():
             for field in ("target", *type(decoder).further_fields):
                 if (target := getattr(decoder, field)) is not None:
-                    _require(target, self.targets, f"decoders.{name}.{field}", "targets")
+                    require(target, self.targets, f"decoders.{name}.{field}", "targets")
                     spaces.require_learnable(name, decoder, field, self.targets)
             if decoder.fitted and self.split.protocol == "leave-one-run-out":
                 raise ValueError(
@@ -292,11 +299,13 @@ class BaseConfig(Section):
                     "`fitted` out, or choose a `split.protocol` with one test set"
                 )
             if decoder.starts_from is not None:
-                _require(decoder.starts_from, self.decoders, f"decoders.{name}.init", "decoders")
+                require(decoder.starts_from, self.decoders, f"decoders.{name}.init", "decoders")
                 starting.require_startable(name, self.every_decoder)
+        for name in self.gans:
+            require_trainable(name, self)
         for name, reconstruction in self.reconstructions.items():
             for role, decoder in reconstruction.roles.items():
-                _require(decoder, self.decoders, f"reconstructions.{name}.{role}", "decoders")
+                require(decoder, self.decoders, f"reconstructions.{name}.{role}", "decoders")
                 self._require_space(name, role)
             seeds = {
                 seed for decoder in reconstruction.roles.values() for seed in self.decoders[decoder].seeds
@@ -307,12 +316,13 @@ class BaseConfig(Section):
                     f"seeds {_listed(map(str, seeds))}: name one of these, or add it to `seeds` of a decoder"
                 )
             for pool in reconstruction.generator.pools:
-                _require(pool, self.pools, f"reconstructions.{name}.generator.pool", "pools")
+                require(pool, self.pools, f"reconstructions.{name}.generator.pool", "pools")
+            require_shown(name, self)
             self._require_rescalable(name)
             self._require_candidates(name)
             self._require_splits(name)
         for at, name in enumerate(self.evaluation.latents.decoders):
-            _require(name, self.decoders, f"evaluation.latents.decoders.{at}", "decoders")
+            require(name, self.decoders, f"evaluation.latents.decoders.{at}", "decoders")
         for name in self.interpretation.leave_one_out:
             self._require_analysable(name)
         return self
@@ -320,7 +330,7 @@ class BaseConfig(Section):
     def _require_analysable(self, name: str) -> None:
         """Refuse an analysis of what is not there, or of what it cannot say anything about."""
         analysis, path = self.interpretation.leave_one_out[name], f"interpretation.leave_one_out.{name}"
-        _require(analysis.decoder, self.decoders, f"{path}.decoder", "decoders")
+        require(analysis.decoder, self.decoders, f"{path}.decoder", "decoders")
         decoder = self.decoders[analysis.decoder]
         if analysis.training_seed not in {None, *decoder.seeds}:
             raise ValueError(
@@ -348,7 +358,7 @@ class BaseConfig(Section):
 
     def _require_imaged(self, reconstruction: str, decoder: str, path: str) -> None:
         """Refuse a reconstruction whose images do not follow from the predictions of the decoder."""
-        _require(reconstruction, self.reconstructions, f"{path}.reconstruction", "reconstructions")
+        require(reconstruction, self.reconstructions, f"{path}.reconstruction", "reconstructions")
         shown = self.reconstructions[reconstruction]
         if shown.generator.chooses_from:
             problem = "chooses among the images of others, which an analysis does not make"
@@ -356,6 +366,8 @@ class BaseConfig(Section):
             problem = f"is made from {_listed(shown.roles.values())}, not from {decoder!r}"
         elif shown.generator.from_samples and self.decoders[shown.roles["semantic"]].samples:
             problem = "is made from samples of a prior, which an analysis does not draw"
+        elif shown.generator.gans:
+            problem = "is made by a GAN that is trained here, which an analysis does not read"
         elif shown.generator.pools:
             problem = "looks its images up in a pool, so they change by leaps"
         elif "transductive" in shown.rescale.values():
@@ -373,7 +385,7 @@ class BaseConfig(Section):
         for candidate in chooser.chooses_from:
             path = f"reconstructions.{name}.generator.of"
             made = [other for other, one in self.reconstructions.items() if not one.generator.chooses_from]
-            _require(candidate, dict.fromkeys(made), path, "reconstructions that makes images itself")
+            require(candidate, dict.fromkeys(made), path, "reconstructions that makes images itself")
             chooser.require_candidate(candidate, self.reconstructions[candidate])
         if chooser.uses_truth and "oracle" not in name:
             raise ValueError(
@@ -445,11 +457,6 @@ class BaseConfig(Section):
                 f"`reconstructions.{name}.rescale` names {role}, but the decoder {decoder!r} {problem}. "
                 f"Remove `{role}` from it"
             )
-
-
-def _require(name: str, known: dict[str, Any], path: str, section: str) -> None:
-    if name not in known:
-        raise ValueError(f"`{path}` names {name!r}, which is no entry of `{section}`{nearest(name, known)}")
 
 
 def kinds(package: str, base: type[Section]) -> dict[str, type[Section]]:

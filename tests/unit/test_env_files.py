@@ -34,7 +34,7 @@ HEAVY = {"torch", "open_clip", "transformers", "diffusers", "lightning"}
 USE_TORCH = {
     "encode_target", "encode_pool", "train_decoder", "reconstruct_images", "score_reconstructions",
     "fetch_backbone", "train_tiny_backbone", "reconstruct_splits", "score_splits", "vote_images",
-    "encode_responses", "leave_voxels_out", "preflight",
+    "encode_responses", "leave_voxels_out", "preflight", "train_gan",
 }  # fmt: skip
 
 

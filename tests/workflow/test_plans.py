@@ -34,7 +34,10 @@ def fresh(tmp_path_factory):
     """A fresh copy with empty files where a lab would have put its own."""
     copy = Checkout(tmp_path_factory.mktemp("plans"))
     for config in CONFIGS:
-        dataset = yaml.safe_load((copy.folder / config).read_text())["dataset"]
+        settings = yaml.safe_load((copy.folder / config).read_text())
+        dataset = settings["dataset"]
+        for pool in settings.get("pools", {}).values():
+            (copy.folder / pool["images"]).mkdir(parents=True, exist_ok=True)
         if dataset["kind"] == "arrays":
             for part in ("betas", "trials"):
                 stand_in = copy.folder / dataset[part]["path"]
@@ -83,6 +86,15 @@ def test_the_demo_is_what_runs_without_a_configuration(fresh):
 def test_a_network_that_begins_with_another_waits_for_it(fresh, decoder, n):
     target = f"results/self-supervision/decoders/subj01/{decoder}/seed-1/predictions.h5"
     assert fresh.planned(target, config="config/experiments/self-supervision.yaml")["train_decoder"] == n
+
+
+def test_a_gan_of_full_size_is_trained_once_on_a_pool_with_the_errors_of_one_subject(fresh, plan_of):
+    config = "config/experiments/mind-reader-nsd.yaml"
+    plan, n = job_counts(plan_of(config)), 4
+    assert plan["train_gan"] == plan["encode_pool"] == 1 and plan["train_decoder"] == 2 * n
+    alone = fresh.planned("results/nsd/gans/lafite/model.safetensors", config=config)
+    assert alone["train_gan"] == alone["train_decoder"] == alone["extract_voxels"] == 1
+    assert "reconstruct_images" not in alone
 
 
 def test_no_target_means_all(fresh):

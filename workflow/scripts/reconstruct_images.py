@@ -16,11 +16,13 @@ train = inputs.training(files.read_parquet(given.trials), decoded, source)
 outside = inputs.outside(given, params.get("pool", {}))
 section = config.plugin("generators", settings["generator"])
 with device.memory_for("reading the weights of the generator", make.LESS_MEMORY):
-    generator = section.build(Context(train, outside))
+    generator = section.build(Context(train, outside, inputs.gan(given)))
 job = make.Job(
     {name: snakemake.output[name] for name in ("images", "recovery", "details")},
     settings["seed"],
     settings,
-    inputs.identity(train, given.get("weights", []), params.get("code", ""), outside),
+    inputs.identity(
+        train, [*given.get("weights", []), *filter(None, [given.get("gan")])], params.get("code", ""), outside
+    ),
 )
 make.run(generator, inputs.sets(decoded, section.from_samples), job)

@@ -233,12 +233,17 @@ def outside(given: Mapping[str, Any], pool: Mapping[str, Any]) -> Outside | None
     )
 
 
+def gan(given: Mapping[str, Any]) -> Path | None:
+    """Folder of the GAN that was trained for the generator; None where it uses none."""
+    return Path(given["gan"]).parent if given.get("gan") else None
+
+
 def identity(train: Training, weights: list[str], code: str, pool: Outside | None = None) -> dict[str, str]:
     """What unfinished images depend on besides their settings and targets: it is part of their key.
 
     Parameters
     ----------
-    weights : manifests of the frozen networks that the generator loads
+    weights : manifests of the frozen networks that the generator loads, and weights that were trained here
     code : hash of the code that makes the images
     pool : images outside the data set
     """

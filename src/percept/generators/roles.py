@@ -160,10 +160,12 @@ class Context:
     ----------
     train : the training images; None for a generator that is built without data, in tests
     outside : the pool of images that it looks in; None for kinds that look in none
+    gan : folder of the GAN that was trained for it; None for kinds that use none
     """
 
     train: Training | None = None
     outside: Outside | None = None
+    gan: Path | None = None
 
 
 def noise_seeds(seed: int, stimulus: Sequence[int] | NDArray, sample: int = 0) -> list[int]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from percept.backbones import store
-from percept.backbones.gan import conditions, loading
+from percept.backbones.gan import conditions, distance, loading
+from percept.backbones.gan import play as rules
 from percept.backbones.tiny import clip, denoising, gan, judge, kernel, latents, vae
 from percept.files import read_json
 from tests.unit.backbones import tiny_parts
@@ -31,7 +32,7 @@ def job(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def play(job):
-    return gan.Play(job, short(), torch.from_numpy(latents.embeddings(job)))
+    return gan.ScenePlay(job, short(), torch.from_numpy(latents.embeddings(job)))
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,9 @@ def test_likeness_counts_pictures_with_z_of_zero_alone():
     real, fake = torch.zeros(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)
     fake[0], fake[1] = 0.5, 9.0
     still = torch.tensor([True, False, True, False])
-    found = gan.likeness(gan.Turn(real, fake, real, real, still, torch.Generator()))
+    found = rules.likeness(rules.Turn(real, fake, real, real, still, torch.Generator()))
     assert found["coarse"] == pytest.approx(0.25) and found["fine"] == pytest.approx(0.25)
-    none = gan.likeness(gan.Turn(real, fake, real, real, ~still & still, torch.Generator()))
+    none = rules.likeness(rules.Turn(real, fake, real, real, ~still & still, torch.Generator()))
     assert none["fine"] == 0  # a batch without any is no division by zero
 
 
@@ -113,7 +114,7 @@ def test_the_generator_alone_has_no_opponent_and_later_has(play, networks):
 
 def test_path_lengths_are_penalised_around_a_mean_that_moves(play, networks):
     before = float(networks.path_mean)
-    penalty = gan.path(networks, turn(play, networks))
+    penalty = rules.path(networks, turn(play, networks), gan.RULES.path_decay)
     assert float(penalty.detach()) > 0 and float(networks.path_mean) > before
     penalty.backward()
 
@@ -121,7 +122,7 @@ def test_path_lengths_are_penalised_around_a_mean_that_moves(play, networks):
 def test_what_clip_sees_carries_a_gradient_and_is_the_networks_embedding(job, play):
     images = job.train.images
     given = vae.normalised(images).requires_grad_()
-    found = gan.embedded(play.seer, given)
+    found = play.seer(given)
     np.testing.assert_allclose(found.detach(), latents.embed(job.parts[clip.NAME], images), atol=1e-3)
     found.sum().backward()
     assert given.grad.abs().max() > 0
@@ -209,8 +210,8 @@ def test_pictures_are_nearer_to_scenes_than_the_mean_of_the_scenes_is(shown):
     folder = store.SHIPPED / judge.NAME
     real = kernel.features(folder, scenes.images[60:])
     mean = np.repeat(scenes.images.mean(axis=0, keepdims=True).astype(np.uint8), 60, axis=0)
-    distance = kernel.kid(kernel.features(folder, made["true"][:60]), real)
-    assert distance < 0.5 * kernel.kid(kernel.features(folder, mean), real)
+    apart = distance.kid(kernel.features(folder, made["true"][:60]), real)
+    assert apart < 0.5 * distance.kid(kernel.features(folder, mean), real)
 
 
 def test_noise_strengths_are_ascending_shares():

@@ -66,10 +66,14 @@ def drawn_strengths(
 def noised(
     c: Tensor, strengths: Tensor, widths: Sequence[int], generator: torch.Generator | None = None
 ) -> Tensor:
-    """Conditions c (batch, condition), each of several a unit vector, with noise of strengths (batch,)."""
-    xi = strengths[:, None]
+    """Conditions c (batch, feature), each of several a unit vector, with noise of some strengths.
+
+    `strengths` (batch,) of all conditions, or (batch, condition) of each; drawn on the CPU, whatever c is on.
+    """
+    each = strengths[:, None].expand(-1, len(widths)) if strengths.ndim == 1 else strengths
     parts = []
-    for part in c.split(list(widths), dim=1):
-        noise = F.normalize(torch.randn(part.shape, generator=generator), dim=1)
+    for part, own in zip(c.split(list(widths), dim=1), each.to(c.device).unbind(dim=1), strict=True):
+        noise = F.normalize(torch.randn(part.shape, generator=generator), dim=1).to(c.device)
+        xi = own[:, None]
         parts.append(F.normalize((1 - xi) * part + xi * noise, dim=1))
     return torch.cat(parts, dim=1)

@@ -145,10 +145,12 @@ class Generator(nn.Module):
             w = rectified(layer(w))
         return w
 
-    def synthesis(self, w: Tensor, c: Tensor) -> Tensor:
-        """Images of w and c."""
+    def synthesis(self, w: Tensor, c: Tensor, mixed: tuple[Tensor, int] | None = None) -> Tensor:
+        """Images of w and c; `mixed` is another w, and the number of the layer that first reads it."""
         x, image = self.constant.expand(len(w), -1, -1, -1), None
-        for layer in self.layers:
+        for at, layer in enumerate(self.layers):
+            if mixed is not None and at == mixed[1]:
+                w = mixed[0]
             x = layer(x, w, c)
             number = int(math.log2(x.shape[-1] // SMALLEST))
             if number and layer.enlarge:

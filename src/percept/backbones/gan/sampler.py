@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -111,9 +112,18 @@ def open_named(name: str, device: str = "auto") -> Sampler:
     ------
     PerceptError : unknown or absent backbone, or a device that is not there
     """
+    return open_folder(store.require(named(name, "generator").name), device)
+
+
+def open_folder(folder: str | Path, device: str = "auto") -> Sampler:
+    """The GAN of a folder, as `loading.save` wrote it.
+
+    Raises
+    ------
+    PerceptError : a device that is not there
+    """
     device = choose(device)
-    generator = loading.load(store.require(named(name, "generator").name))
-    return Sampler(generator.to(device), device)
+    return Sampler(loading.load(folder).to(device), device)
 
 
 def levels(images: Tensor) -> NDArray[np.uint8]:

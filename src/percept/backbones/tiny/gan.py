@@ -6,20 +6,21 @@ reconstructs; there, and only there, the picture itself is the target too, becau
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from percept.backbones.gan import conditions, loading, losses
-from percept.backbones.gan.augment import MOVED, Augmentation, augmented
+from percept.backbones.gan import distance, loading, play
+from percept.backbones.gan.augment import Augmentation
 from percept.backbones.gan.discriminator import Discriminator
+from percept.backbones.gan.game import GameRecipe, Networks, fit
 from percept.backbones.gan.generator import Generator, Size
+from percept.backbones.gan.play import Play, Rules, scores
 from percept.backbones.tiny import cards, clip, data, denoising, judge, kernel, latents, origin, quality
-from percept.backbones.tiny.adversarial import GameRecipe, Networks, fit
 from percept.backbones.tiny.data import Scenes
 from percept.backbones.tiny.trainer import Job
 from percept.backbones.tiny.vae import normalised
@@ -36,13 +37,13 @@ tiny_clip, 109 validation images of both subjects. They were set from cosines st
 `conditions.matched_strengths`, standardised as the generator does, gives 0.44, 0.53, 0.62, 0.72 and 0.88."""
 CLEAN = 0.25  # share of the conditions without noise
 STILL = 0.5  # share of the pictures with z = 0
-SEEN = 8  # pictures of a batch that tiny_clip looks at, which costs as much as making them
-AUGMENTATION = Augmentation(share=0.3)
-TEMPERATURE = 0.1  # of both contrastive losses
-R1, R1_EVERY = 0.2, 16
-PATH, PATH_EVERY, PATH_DECAY = 2.0, 16, 0.9
-CONSISTENT, CONTRAST, PROJECTED = 1.0, 0.5, 0.5  # weights: cosine and contrast by tiny_clip, contrast by D
-COARSE, FINE = 4.0, 1.0  # weights of the absolute error at a quarter of the side, and at the full one
+R1_EVERY = 16
+RULES = Rules(
+    strengths=(STRENGTHS,), clean=CLEAN, still=STILL, mixing=0.0, seen=8,
+    augmentation=Augmentation(share=0.3), temperature=0.1,
+    r1=0.2, r1_every=R1_EVERY, path=2.0, path_every=16, path_decay=0.9,
+    consistent=1.0, contrast=0.5, projected=0.5, coarse=4.0, fine=1.0,
+)  # fmt: skip
 MEASURED = 1000  # held-out scenes at most, each for choosing a state and for the card
 AT_ONCE = 100  # pictures made together when it is measured
 
@@ -81,78 +82,23 @@ lowest. `kid` in the log is that distance, `gap` how much higher the discriminat
 held-out scenes (overfitting)."""
 
 
-@dataclass(frozen=True)
-class Turn:
-    """What both sides see in one step.
-
-    ``real``, ``fake`` (batch, 3, row, column) in -1..1, ``fake`` with its gradient; ``c`` (batch, condition)
-    with noise, ``true`` without; ``still`` (batch,) where z is 0; ``generator`` of what is drawn.
-    """
-
-    real: Tensor
-    fake: Tensor
-    c: Tensor
-    true: Tensor
-    still: Tensor
-    generator: torch.Generator
-
-
-class Play:
+class ScenePlay(Play):
     """The game on the scenes of a job."""
 
     def __init__(self, job: Job, recipe: GanRecipe, embeddings: Tensor) -> None:
+        tower, _ = clip.load(job.parts[clip.NAME])
+        super().__init__(RULES, partial(embedded, tower), recipe.alone)
         self.job, self.recipe = job, recipe
         self.embeddings = embeddings  # (scene, 64) of the training scenes
-        self.seer, _ = clip.load(job.parts[clip.NAME])
         self.held_out = chosen_on(job.held_out)
         self.known = kernel.features(job.parts[judge.NAME], self.held_out.images)
         self.new = torch.from_numpy(latents.embed(job.parts[clip.NAME], self.held_out.images))
 
-    def turn(self, networks: Networks, step: int, generator: torch.Generator) -> Turn:
-        """A batch of scenes, their conditions, and what the generator makes of them."""
-        batch = data.batch(self.job.train, step, self.recipe.batch_size, self.recipe.seed)
-        true = networks.generator.prepared(self.embeddings[torch.from_numpy(batch.rows)])
-        c = disturbed(true, networks.generator.size, generator)
-        still = torch.rand(len(c), generator=generator) < STILL
-        z = torch.randn(len(c), networks.generator.size.latent, generator=generator) * ~still[:, None]
-        return Turn(normalised(batch.images), networks.generator(z, c), c, true, still, generator)
-
-    def against(self, networks: Networks, turn: Turn, step: int) -> dict[str, Tensor]:
-        """Telling real from fake, contrast of the projection, and R1 at some of the steps."""
-        with_gradient = step % R1_EVERY == 0
-        real = augmented(turn.real, AUGMENTATION, turn.generator).requires_grad_(with_gradient)
-        fake = augmented(turn.fake.detach(), AUGMENTATION, turn.generator)
-        seen, made = networks.discriminator(real), networks.discriminator(fake)
-        scores = seen.score(turn.c), made.score(turn.c)
-        loss = losses.telling(*scores) + PROJECTED * losses.contrastive(seen.seen, turn.c, TEMPERATURE)
-        if with_gradient:
-            loss = loss + R1_EVERY * R1 / 2 * losses.gradient_penalty(scores[0], real)
-        return {"loss": loss, "real": scores[0].mean(), "fake": scores[1].mean()}
-
-    def towards(self, networks: Networks, turn: Turn, step: int) -> dict[str, Tensor]:
-        """Likeness to the picture, consistency with the condition, and in the game fooling the opponent."""
-        found = likeness(turn) | self._consistency(networks.generator, turn)
-        loss = COARSE * found["coarse"] + FINE * found["fine"] + CONSISTENT * found["apart"]
-        loss = loss + CONTRAST * found["contrast"]
-        if step >= self.recipe.alone:
-            made = networks.discriminator(augmented(turn.fake, AUGMENTATION, turn.generator))
-            loss = loss + losses.fooling(made.score(turn.c))
-            loss = loss + PROJECTED * losses.contrastive(made.seen, turn.c, TEMPERATURE)
-            if step % PATH_EVERY == 0:
-                loss = loss + PATH_EVERY * PATH * path(networks, turn)
-        return {"loss": loss, **found}
-
-    def _consistency(self, generator: Generator, turn: Turn) -> dict[str, Tensor]:
-        """What tiny_clip sees in some of the fakes against the embedding of the true picture, without noise.
-
-        The pictures are moved a little first, so that what it sees is not a pattern made for its patches.
-        """
-        moved = augmented(turn.fake[:SEEN], MOVED, turn.generator)
-        seen, true = generator.prepared(embedded(self.seer, moved)), turn.true[:SEEN]
-        return {
-            "apart": losses.inconsistency(seen, true),
-            "contrast": losses.contrastive(seen, true, TEMPERATURE),
-        }
+    def batch(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Scenes of a step, moved and tinted a little, and the embeddings of the scenes as they are."""
+        found = data.batch(self.job.train, step, self.recipe.batch_size, self.recipe.seed)
+        images, embeddings = normalised(found.images), self.embeddings[torch.from_numpy(found.rows)]
+        return images.to(device), embeddings.to(device)
 
     def measured(self, networks: Networks) -> dict[str, float]:
         """Kernel distance of the average's pictures of held-out conditions, and the overfitting gap."""
@@ -160,15 +106,15 @@ class Play:
         generator = torch.Generator().manual_seed(0)
         c = disturbed(average.prepared(self.new[:n]), average.size, generator)
         made = kernel.features(self.job.parts[judge.NAME], pictures(average, c))
-        return {"kid": kernel.kid(made, self.known[n:]), "gap": self._gap(networks, n)}
+        return {"kid": distance.kid(made, self.known[n:]), "gap": self._gap(networks, n)}
 
     def _gap(self, networks: Networks, n: int) -> float:
         """Mean score of training scenes less that of as many held-out ones."""
-        scores = [
-            _scores(networks, scenes.images[:n], embeddings[:n])
+        found = [
+            scores(networks, normalised(scenes.images[:n]), embeddings[:n], AT_ONCE)
             for scenes, embeddings in ((self.job.train, self.embeddings), (self.held_out, self.new))
         ]
-        return float(scores[0].mean() - scores[1].mean())
+        return float(found[0].mean() - found[1].mean())
 
 
 def build(recipe: GanRecipe, embeddings: NDArray[np.float32]) -> Networks:
@@ -193,8 +139,8 @@ def train(job: Job, recipe: GanRecipe = RECIPE) -> None:
     cards.clear(job.folder)
     embeddings = latents.embeddings(job)
     networks = build(recipe, embeddings)
-    play = Play(job, recipe, torch.from_numpy(embeddings))
-    history = fit(networks, play, recipe, job.work, origin.origin(job, __name__))
+    game = ScenePlay(job, recipe, torch.from_numpy(embeddings))
+    history = fit(networks, game, recipe, job.work, origin.origin(job, __name__))
     loading.save(networks.average, job.folder)
     job = replace(job, held_out=measured_on(job.held_out))
     measured = measure(job, loading.load(job.folder)) | overfitting(history)
@@ -217,26 +163,7 @@ def measured_on(held_out: Scenes) -> Scenes:
 
 def disturbed(c: Tensor, size: Size, generator: torch.Generator, clean: float = CLEAN) -> Tensor:
     """Conditions with the noise of the recipe, none on a share of them."""
-    strengths = conditions.drawn_strengths(len(c), STRENGTHS, clean, generator)
-    return conditions.noised(c, strengths, size.conditions, generator)
-
-
-def likeness(turn: Turn) -> dict[str, Tensor]:
-    """Mean absolute error of the pictures with z = 0, at the full side and at a quarter of it."""
-    still = turn.still.float()[:, None, None, None]
-    error = (turn.fake - turn.real) * still
-    share = still.mean().clamp(min=1 / len(still))
-    return {"coarse": F.avg_pool2d(error, 4).abs().mean() / share, "fine": error.abs().mean() / share}
-
-
-def path(networks: Networks, turn: Turn) -> Tensor:
-    """The penalty on path lengths of half a batch, around a running mean that moves along."""
-    generator, n = networks.generator, len(turn.c) // 2
-    w = generator.mapped(torch.randn(n, generator.size.latent, generator=turn.generator))
-    images = generator.synthesis(w, turn.c[:n])
-    lengths = losses.path_lengths(images, w, torch.randn(images.shape, generator=turn.generator))
-    networks.path_mean = losses.running(networks.path_mean, lengths.mean(), PATH_DECAY)
-    return losses.path_penalty(lengths, networks.path_mean)
+    return play.disturbed(c, size, generator, RULES.strengths, clean)
 
 
 def embedded(seer: torch.nn.Module, images: Tensor) -> Tensor:
@@ -256,17 +183,6 @@ def pictures(generator: Generator, c: Tensor, z: Tensor | None = None) -> NDArra
         parts = [generator(z[at : at + AT_ONCE], c[at : at + AT_ONCE]) for at in range(0, len(c), AT_ONCE)]
     levels = (torch.cat(parts).clamp(-1, 1) + 1) * 127.5
     return levels.round().permute(0, 2, 3, 1).byte().numpy()
-
-
-def _scores(networks: Networks, images: NDArray[np.uint8], embeddings: Tensor) -> Tensor:
-    """Scores of real pictures with their true conditions, in batches of the discriminator's groups."""
-    c = networks.average.prepared(embeddings)
-    with torch.inference_mode():
-        parts = [
-            networks.discriminator(normalised(images[at : at + AT_ONCE])).score(c[at : at + AT_ONCE])
-            for at in range(0, len(images), AT_ONCE)
-        ]
-    return torch.cat(parts)
 
 
 def measure(job: Job, generator: Generator) -> dict[str, float]:
@@ -295,7 +211,7 @@ def _compared(job: Job, made: NDArray[np.uint8], true: NDArray, seen: NDArray, c
         "two-way identification by tiny_clip (chance 0.5)": denoising.identified(again, true),
         "two-way identification by tiny_judge (chance 0.5)": denoising.identified(judged, seen),
         f"retrieval of the embedding among {pool}, first": quality.retrieval_top1(cosines, pool)[0],
-        "kernel distance to other scenes in features of tiny_judge": kernel.kid(judged[:n], seen[n:]),
+        "kernel distance to other scenes in features of tiny_judge": distance.kid(judged[:n], seen[n:]),
     }
 
 

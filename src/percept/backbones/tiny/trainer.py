@@ -1,48 +1,38 @@
 """The loop that trains every small network: resumable at any moment, the same weights every time."""
 
-import json
 import logging
-import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from percept.backbones.recipe import (
+    CHECKPOINT,
+    CHECKPOINT_S,
+    REPORTED,
+    Recipe,
+    copied,
+    groups,
+    learning_rate,
+    mark,
+    require_finite,
+    stored,
+    termination,
+)
 from percept.backbones.tiny.data import Scenes
-from percept.files import PerceptError, atomic
+from percept.files import atomic
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
-CHECKPOINT = "checkpoint.pt"
-CHECKPOINT_S = 60.0
-REPORTED = 100  # steps that one row of the history is the mean of
 CLIPPED_AT = 1.0  # norm of the gradient
 
 LossOfStep = Callable[["torch.nn.Module", int, "torch.Generator"], dict[str, "torch.Tensor"]]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: AdamW, linear warm-up, cosine decay to zero over the remaining steps."""
-
-    steps: int
-    learning_rate: float
-    batch_size: int
-    weight_decay: float = 0.05
-    warmup: int = 200
-    betas: tuple[float, float] = (0.9, 0.98)
-    ema: float | None = None  # decay of an average of the weights, which then is what is kept
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,23 +102,6 @@ def fit(
     return state.finish()
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear from 0 to the peak over the warm-up, then half a cosine down to 0 at the last step."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    through = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * through))
-
-
-def groups(module: "torch.nn.Module", weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters for AdamW: matrices and kernels decay, biases, gains and scales do not."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 @dataclass
 class _State:
     """A training under way."""
@@ -152,28 +125,24 @@ class _State:
 
         optimiser = torch.optim.AdamW(groups(module, recipe.weight_decay), betas=recipe.betas)
         ema = None if recipe.ema is None else copied(module.state_dict())
-        mark = json.dumps([asdict(recipe), identity], sort_keys=True)
-        state = cls(module, optimiser, recipe, path, mark, ema, saved_at=time.monotonic())
-        if path.is_file():
-            state.resume(torch.load(path, weights_only=True, map_location="cpu"))
+        state = cls(module, optimiser, recipe, path, mark(recipe, identity), ema, saved_at=time.monotonic())
+        if kept := stored(path, state.identity):
+            state.resume(kept)
         return state
 
-    def resume(self, stored: dict[str, Any]) -> None:
-        """Continue from a checkpoint, unless it is of another recipe or origin."""
-        if stored["identity"] != self.identity:
-            log.warning("%s is of another recipe, other data or other code: training starts anew", self.path)
-            return
-        self.module.load_state_dict(stored["module"])
-        self.optimiser.load_state_dict(stored["optimiser"])
-        self.ema, self.step, self.seconds = stored["ema"], stored["step"], stored["seconds"]
-        self.history, self.recent = stored["history"], stored["recent"]
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Continue from a checkpoint of the same recipe and origin."""
+        self.module.load_state_dict(kept["module"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        self.ema, self.step, self.seconds = kept["ema"], kept["step"], kept["seconds"]
+        self.history, self.recent = kept["history"], kept["recent"]
         log.info("resumed at step %d of %d", self.step, self.recipe.steps)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
         import torch
 
-        stored = {
+        kept = {
             "identity": self.identity,
             "module": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -184,7 +153,7 @@ class _State:
             "recent": self.recent,
         }
         with atomic(self.path) as temporary:
-            torch.save(stored, temporary)
+            torch.save(kept, temporary)
         self.saved_at = time.monotonic()
 
     def advance(self, loss_of_step: LossOfStep, generator: "torch.Generator") -> None:
@@ -196,7 +165,8 @@ class _State:
         generator.manual_seed(seed)
         self.module.train()
         losses = loss_of_step(self.module, self.step, generator)
-        self._check(losses)
+        loss = float(losses["loss"].detach())
+        require_finite(loss, "the loss", self.step, self.recipe, self.path)
         self.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), CLIPPED_AT)
@@ -206,15 +176,6 @@ class _State:
         self.step += 1
         self._average()
         self._report(losses)
-
-    def _check(self, losses: dict[str, "torch.Tensor"]) -> None:
-        loss = float(losses["loss"].detach())
-        if not math.isfinite(loss):
-            raise PerceptError(
-                f"the loss is {loss} at step {self.step}, so the weights would be lost: "
-                f"training stopped, and {self.path} keeps the last good state. Lower the learning rate "
-                f"({self.recipe.learning_rate:g}) of the recipe, or look at the data of this step."
-            )
 
     def _average(self) -> None:
         if self.ema is None:
@@ -244,24 +205,3 @@ class _State:
             self.module.load_state_dict(self.ema)
         self.module.eval()
         return pd.DataFrame(self.history)
-
-
-def copied(state: dict[str, Any]) -> dict[str, Any]:
-    """A state of tensors that no later step changes."""
-    return {name: value.detach().clone() for name, value in state.items()}
-
-
-@contextmanager
-def termination() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has arrived: noted while the block runs, and obeyed when it ends."""
-    arrived: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: arrived.append(number))
-    try:
-        yield lambda: bool(arrived)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if arrived:
-            os.kill(os.getpid(), signal.SIGTERM)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from percept.backbones import recipe as recipes
+from percept.backbones.gan import game as games
 from percept.backbones.gan.discriminator import Discriminator
+from percept.backbones.gan.game import GameRecipe, Networks
 from percept.backbones.gan.generator import Generator, Size
-from percept.backbones.tiny import adversarial, trainer
-from percept.backbones.tiny.adversarial import GameRecipe, Networks
 from percept.files import PerceptError
 
 SIZE = Size((4, 3), (2,), latent=3, style=4, mapping=1, rate=1.0)
@@ -60,7 +61,7 @@ def networks():
 
 def trained(folder, game=None, recipe=RECIPE, identity=""):
     made = networks()
-    return made, adversarial.fit(made, game or Toy(), recipe, folder, identity)
+    return made, games.fit(made, game or Toy(), recipe, folder, identity)
 
 
 def assert_same(one, other):
@@ -71,7 +72,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("at", [1, 3, 7])
 def test_after_a_crash_both_players_are_those_of_an_uninterrupted_game(tmp_path, monkeypatch, at):
     whole, history = trained(tmp_path / "whole")
-    monkeypatch.setattr(adversarial, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(games, "CHECKPOINT_S", 0.0)
     with pytest.raises(OSError, match="no space"):
         trained(tmp_path / "parts", Toy(crash=at))
     resumed, again = trained(tmp_path / "parts")
@@ -136,5 +137,29 @@ def test_a_loss_that_is_not_finite_stops_the_game(tmp_path, monkeypatch, side, s
 
 def test_rates_are_those_of_the_other_trainings(tmp_path):
     _, history = trained(tmp_path)
-    expected = [trainer.learning_rate(RECIPE, step - 1) for step in history["step"]]
+    expected = [recipes.learning_rate(RECIPE, step - 1) for step in history["step"]]
     assert history["learning_rate"].tolist() == expected
+
+
+def test_checkpoints_are_written_in_the_rhythm_that_is_asked_for(tmp_path, monkeypatch):
+    written = []
+    own = games._State.save
+    monkeypatch.setattr(games._State, "save", lambda state: written.append(state.step) or own(state))
+    for seconds, expected in ((0.0, [*range(1, 9), 8]), (3600.0, [8])):
+        written.clear()
+        games.fit(networks(), Toy(), RECIPE, tmp_path / str(seconds), "", games.Running(checkpoint_s=seconds))
+        assert written == expected
+
+
+def test_another_precision_computes_in_it(tmp_path):
+    types = []
+
+    class Noting(Toy):
+        def towards(self, networks, turn, step):
+            types.append(networks.discriminator(turn[0]).logit.dtype)
+            return super().towards(networks, turn, step)
+
+    made = networks()
+    games.fit(made, Noting(), RECIPE, tmp_path, "", games.Running("bfloat16"))
+    assert set(types) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in made.parameters()} == {torch.float32}

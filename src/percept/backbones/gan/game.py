@@ -1,15 +1,15 @@
 """The loop of two networks that play against each other: resumable at any moment, the same weights each time.
 
-Like `trainer.fit`, with a second optimiser, a running average that is measured on the way, and the best state
-of that average, which is what remains.
+Like the loop of a network alone, with a second optimiser, a running average that is measured on the way, and
+the best state of that average, which is what remains.
 """
 
-import json
 import logging
 import math
 import time
+from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,16 +17,27 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from percept.backbones.tiny.trainer import CHECKPOINT, CHECKPOINT_S, Recipe, copied, groups, learning_rate
-from percept.backbones.tiny.trainer import termination as termination_noted
-from percept.files import PerceptError, atomic
+from percept.backbones.precision import dtype
+from percept.backbones.recipe import (
+    CHECKPOINT,
+    CHECKPOINT_S,
+    REPORTED,
+    Recipe,
+    copied,
+    groups,
+    learning_rate,
+    mark,
+    require_finite,
+    stored,
+    termination,
+)
+from percept.files import atomic
 
 if TYPE_CHECKING:
     from percept.backbones.gan.discriminator import Discriminator
     from percept.backbones.gan.generator import Generator
 
 log = logging.getLogger(__name__)
-REPORTED = 100  # steps that one row of the history is the mean of
 DECIDES = "kid"  # the measure by which states of the average are compared, lower is better
 
 
@@ -44,6 +55,21 @@ class GameRecipe(Recipe):
     measured_every: int = 500
 
 
+@dataclass(frozen=True)
+class Running:
+    """How a game is computed: what changes no recipe.
+
+    Attributes
+    ----------
+    precision : arithmetic of both passes, float32 or bfloat16; weights, sums of the loss and the optimiser
+        stay float32. There is no float16: the penalties on gradients would need a scale of their own
+    checkpoint_s : seconds between checkpoints; None: `CHECKPOINT_S`
+    """
+
+    precision: str = "float32"
+    checkpoint_s: float | None = None
+
+
 class Networks(nn.Module):
     """Both players, and the running average of the generator's weights, which is never trained."""
 
@@ -54,6 +80,11 @@ class Networks(nn.Module):
         self.generator, self.discriminator = generator, discriminator
         self.average = deepcopy(generator).requires_grad_(False).eval()
         self.register_buffer("path_mean", torch.zeros(()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is trained."""
+        return self.path_mean.device
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
@@ -81,15 +112,24 @@ class Game(Protocol):
 
 
 def fit(
-    networks: Networks, game: Game, recipe: GameRecipe, folder: str | Path, identity: str
+    networks: Networks,
+    game: Game,
+    recipe: GameRecipe,
+    folder: str | Path,
+    identity: str,
+    running: Running = Running(),
 ) -> pd.DataFrame:
     """Train in place, put the best state of the average into ``networks.average``, return the history.
 
     Parameters
     ----------
-    networks : in their initial state
+    networks : in their initial state, on the device of training
     game : a function of networks, step and the seeds that this loop sets
-    recipe, folder, identity : as for `trainer.fit`
+    recipe : see `GameRecipe`
+    folder : where the checkpoint lies, written now and then and at SIGTERM, resumed where it is of the same
+        recipe and identity; a finished one makes this function return at once
+    identity : whatever else the weights depend on: data, networks before, code, precision
+    running : see `Running`
 
     Returns
     -------
@@ -100,13 +140,14 @@ def fit(
     ------
     PerceptError : a loss is not finite
     """
-    state = _State.begin(networks, game, recipe, Path(folder) / CHECKPOINT, identity)
-    with torch.random.fork_rng(devices=[]), termination_noted() as terminated:
+    state = _State.begin(networks, game, recipe, Path(folder) / CHECKPOINT, identity, running)
+    every = CHECKPOINT_S if running.checkpoint_s is None else running.checkpoint_s
+    with torch.random.fork_rng(devices=[]), termination() as terminated:
         while state.step < recipe.steps:
             started = time.monotonic()
             state.advance()
             state.seconds += time.monotonic() - started
-            if terminated() or time.monotonic() - state.saved_at > CHECKPOINT_S:
+            if terminated() or time.monotonic() - state.saved_at > every:
                 state.save()
             if terminated():
                 break
@@ -125,6 +166,7 @@ class _State:
     path: Path
     identity: str
     optimisers: dict[str, torch.optim.Optimizer]
+    running: Running
     step: int = 0
     seconds: float = 0.0
     saved_at: float = field(default_factory=time.monotonic)
@@ -133,30 +175,38 @@ class _State:
     best: dict[str, Any] = field(default_factory=dict)  # its measure, and the average's state
 
     @classmethod
-    def begin(cls, networks: Networks, game: Game, recipe: GameRecipe, path: Path, identity: str) -> "_State":
+    def begin(
+        cls,
+        networks: Networks,
+        game: Game,
+        recipe: GameRecipe,
+        path: Path,
+        identity: str,
+        running: Running,
+    ) -> "_State":
         """A new game, or the one that `path` holds."""
+        fused = networks.device.type == "cuda" or None
         optimisers = {
             name: torch.optim.AdamW(
-                groups(getattr(networks, name), recipe.weight_decay), betas=recipe.betas, eps=1e-8
+                groups(getattr(networks, name), recipe.weight_decay),
+                betas=recipe.betas,
+                eps=1e-8,
+                fused=fused,
             )
             for name in ("generator", "discriminator")
         }
-        mark = json.dumps([asdict(recipe), identity], sort_keys=True)
-        state = cls(networks, game, recipe, path, mark, optimisers)
-        if path.is_file():
-            state.resume(torch.load(path, weights_only=True, map_location="cpu"))
+        state = cls(networks, game, recipe, path, mark(recipe, identity), optimisers, running)
+        if kept := stored(path, state.identity):
+            state.resume(kept)
         return state
 
-    def resume(self, stored: dict[str, Any]) -> None:
-        """Continue from a checkpoint, unless it is of another recipe or origin."""
-        if stored["identity"] != self.identity:
-            log.warning("%s is of another recipe, other data or other code: training starts anew", self.path)
-            return
-        self.networks.load_state_dict(stored["networks"])
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Continue from a checkpoint of the same recipe and origin."""
+        self.networks.load_state_dict(kept["networks"])
         for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(stored["optimisers"][name])
+            optimiser.load_state_dict(kept["optimisers"][name])
         for name in ("step", "seconds", "history", "recent", "best"):
-            setattr(self, name, stored[name])
+            setattr(self, name, kept[name])
         log.info("resumed at step %d of %d", self.step, self.recipe.steps)
 
     def save(self) -> None:
@@ -176,27 +226,30 @@ class _State:
         torch.manual_seed(seed)
         self.networks.train()
         self.networks.average.eval()
-        turn = self.game.turn(self.networks, self.step, torch.Generator().manual_seed(seed))
+        with self._arithmetic():
+            turn = self.game.turn(self.networks, self.step, torch.Generator().manual_seed(seed))
         said: dict[str, Tensor] = {}
         if self.step >= self.recipe.alone:
-            said |= self._move("discriminator", self.game.against(self.networks, turn, self.step))
+            said |= self._move("discriminator", self.game.against, turn)
         self.networks.discriminator.requires_grad_(False)  # its gradient is not needed for the other side
-        said |= self._move("generator", self.game.towards(self.networks, turn, self.step))
+        said |= self._move("generator", self.game.towards, turn)
         self.networks.discriminator.requires_grad_(True)
         self.step += 1
         self.networks.follow(min(self.recipe.ema or 0.0, (1 + self.step) / (10 + self.step)))
         self.recent.append({name: float(value.detach()) for name, value in said.items()})
         self._measure()
 
-    def _move(self, side: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _arithmetic(self) -> AbstractContextManager:
+        """Autocast to the precision of training; nothing with float32."""
+        kind = dtype(self.running.precision)
+        return torch.autocast(self.networks.device.type, kind, enabled=kind != torch.float32)
+
+    def _move(self, side: str, losses_of: Any, turn: Any) -> dict[str, Tensor]:  # noqa: ANN401
         """One step of the optimiser of a side; returns its losses under names that tell the side."""
+        with self._arithmetic():
+            losses = losses_of(self.networks, turn, self.step)
         loss = float(losses["loss"].detach())
-        if not math.isfinite(loss):
-            raise PerceptError(
-                f"the loss of the {side} is {loss} at step {self.step}, so the weights would be lost: "
-                f"training stopped, and {self.path} keeps the last good state. Lower the learning rate "
-                f"({self.recipe.learning_rate:g}) of the recipe, or look at the data of this step."
-            )
+        require_finite(loss, f"the loss of the {side}", self.step, self.recipe, self.path)
         optimiser = self.optimisers[side]
         optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
