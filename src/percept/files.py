@@ -6,6 +6,7 @@ the whole file stands before the footer, where readers do not look. HDF5 has che
 since version 1.10 of the format, of values by its filter fletcher32, and of attributes by one more of them.
 """
 
+import errno
 import glob
 import hashlib
 import io
@@ -37,6 +38,8 @@ END = 8  # bytes at the end of a parquet file: length of the footer, magic numbe
 FORMAT = ("v110", "v110")  # versions of HDF5 in which all metadata have checksums
 COMPACT = 1 << 15  # bytes; what is not larger lies in a header of HDF5, which has a checksum
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 UNREADABLE = (  # what readers of other packages raise at a damaged file, besides errors of their own
     OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, MemoryError, ArithmeticError,
     EOFError, SyntaxError, AssertionError, struct.error, zlib.error,
@@ -57,12 +60,23 @@ def atomic(path: str | Path) -> Iterator[Path]:
     The sibling keeps the suffixes of `path`, because several writers choose their format by them. Missing
     parent folders are made. The file is flushed to disk before it is renamed, so that a power cut leaves
     either the old file or the new one.
+
+    Raises
+    ------
+    PerceptError : the disk is full, or may not be written to
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(folder) / path.name
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+    with _named(path), _renamed(Path(folder), path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _renamed(folder: Path, path: Path) -> Iterator[Path]:
+    temporary = folder / path.name
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -70,7 +84,28 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-        Path(folder).rmdir()
+        folder.rmdir()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say in words that a disk is full or closed; HDF5 hides the number of such an error in its text."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL or any(said in str(error) for said in map(os.strerror, FULL)):
+            raise PerceptError(
+                f"{path} cannot be written, because its disk is full or a quota or limit of the size of files "
+                "is reached; nothing half-written was kept. Make room, or put `dataset.root` and the working "
+                "folder on a larger disk, and run the same command again: what is there is not made again."
+            ) from error
+        if error.errno in CLOSED:
+            raise PerceptError(
+                f"{path} cannot be written ({error.strerror}): nothing was changed. Make its folder writable "
+                "for you, or run the workflow in a working folder (`snakemake --directory`) that is, and run "
+                "the same command again."
+            ) from error
+        raise
 
 
 def _sweep(path: Path) -> None:

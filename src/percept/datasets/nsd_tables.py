@@ -79,6 +79,8 @@ def read_design(root: str | Path) -> Design:
 
 def _design_problem(design: Design) -> str | None:
     ordering, images, shared = design.masterordering, design.subjectim, design.shared
+    if not ordering.size or not images.size or not shared.size:
+        return "masterordering, subjectim or sharedix is empty"
     if ordering.size % TRIALS_PER_SESSION:
         return f"masterordering has {ordering.size} trials, not a multiple of {TRIALS_PER_SESSION}"
     if ordering.min() < 0 or ordering.max() >= images.shape[1]:
@@ -153,6 +155,8 @@ def read_stim_info(root: str | Path) -> pd.DataFrame:
 def _converted(table: pd.DataFrame, repeats: dict[str, str]) -> pd.DataFrame:
     """The columns of the release in the types and with the names that are used here."""
     crop = table["cropBox"].str.strip("()").str.split(",", expand=True).astype(np.float64)
+    if crop.isna().any(axis=None):
+        raise ValueError("a cropBox is empty")
     crop.columns = ["crop_top", "crop_bottom", "crop_left", "crop_right"]
     shared = table["shared1000"].astype(bool).rename("shared")
     named = table[["nsdId", "cocoId", "cocoSplit"]].set_axis(["stimulus", "coco_id", "coco_split"], axis=1)

@@ -1,6 +1,7 @@
 """Weights larger than memory, written as safetensors a block at a time."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,8 @@ def create(path: str | Path, tensors: Shapes, metadata: dict[str, str]) -> Itera
     with atomic(path) as temporary:
         with temporary.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
-            file.truncate(8 + len(text) + end)
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, 8 + len(text) + end)  # a full disk kills who writes to a map
         mapped = {
             name: np.memmap(temporary, dtype, "r+", offset=8 + len(text) + start, shape=shape)
             if np.prod(shape)

@@ -66,7 +66,10 @@ def load(paths: Iterable[str | Path]) -> pd.DataFrame:
     twice = table[table.duplicated(key)]
     if len(twice):
         first = ", ".join(map(str, twice.iloc[0][key].dropna()))
-        raise PerceptError(f"the published scores say twice what {first} is: keep one of the two lines.")
+        raise PerceptError(
+            f"the published scores say twice what {first} is: keep one of the two "
+            f"lines ({', '.join(map(str, paths))})."
+        )
     return table
 
 

@@ -276,7 +276,15 @@ def _check_trials(folder: str | Path, trials: pd.DataFrame) -> None:
 
 def read_trials(folder: str | Path) -> pd.DataFrame:
     """trials.parquet, checked against betas.h5; errors as of `write_trials`."""
-    trials = read_parquet(Path(folder) / TRIALS)
+    path = Path(folder) / TRIALS
+    trials = read_parquet(path)
+    missing = [name for name in ("session", "stimulus", "split") if name not in trials]
+    if missing or trials["stimulus"].dtype.kind not in "iu":
+        what = f"no column {missing[0]!r}" if missing else f"stimuli of type {trials['stimulus'].dtype}"
+        raise PerceptError(
+            f"{path} has {what}, where each row is a trial with its session, its split, and its stimulus, a "
+            f"whole number: images and betas could not be paired. {AGAIN}"
+        )
     _check_trials(folder, trials)
     return trials
 
