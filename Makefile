@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow test-faults lint install clean
 
 demo: .venv/.installed
 	$(BIN)/snakemake --cores $(CORES) all
@@ -15,6 +15,10 @@ test: .venv/.installed-dev
 # What takes minutes: full-size arrays, the whole demo, benchmarks at their real size.
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# Damaged files, kills, full and closed disks, locks, clocks: about half an hour on two quiet cores.
+test-faults: .venv/.installed-dev
+	$(BIN)/python -m pytest -s -m "not slow" tests/faults
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

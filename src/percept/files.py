@@ -95,9 +95,10 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL or any(said in str(error) for said in map(os.strerror, FULL)):
             raise PerceptError(
-                f"{path} cannot be written, because its disk is full or a quota or limit of the size of files "
-                "is reached; nothing half-written was kept. Make room, or put `dataset.root` and the working "
-                "folder on a larger disk, and run the same command again: what is there is not made again."
+                f"{path} cannot be written, because its disk is full or a quota or limit of the size of "
+                "files is reached; nothing half-written was kept. Make room, or put `dataset.root` and the "
+                "working folder on a larger disk, and run the same command again: what is there is not made "
+                "again."
             ) from error
         if error.errno in CLOSED:
             raise PerceptError(
@@ -234,10 +235,48 @@ def create_hdf5(path: str | Path) -> Iterator[h5py.File]:
     """A new HDF5 file, atomically, all metadata and attributes of which get checksums.
 
     Values get theirs from `put`, or `create_dataset(..., fletcher32=True)`.
+
+    Raises
+    ------
+    PerceptError : the disk is full, or may not be written to
     """
-    with atomic(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
-        yield file
-        _seal_attributes(file)
+    with atomic(path) as temporary, _Remembering(temporary, "w+") as raw:
+        try:
+            with h5py.File(raw, "w", libver=FORMAT) as file:
+                yield file
+                _seal_attributes(file)
+        finally:
+            if raw.failed is not None:
+                raise raw.failed
+
+
+class _Remembering(io.FileIO):
+    """A file that keeps its first failure to write for whoever made it.
+
+    HDF5 writes much of what it was given when datasets and files are closed; failures are lost then, and the
+    interpreter may be with them.
+    """
+
+    failed: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all of it, unless something could not be written before."""
+        rest = memoryview(data)
+        try:
+            while len(rest) and self.failed is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failed = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Shorten or lengthen the file, unless something could not be written before."""
+        try:
+            if self.failed is None:
+                return super().truncate(size)
+        except OSError as error:
+            self.failed = error
+        return 0
 
 
 def put(group: h5py.Group, name: str, values: ArrayLike) -> None:

@@ -39,6 +39,11 @@ def instead(value):
     return lambda _: value
 
 
+def captions(told, *keys, **values):
+    """Annotations with some of their keys, and with other values."""
+    return {"annotations": [{key: one[key] for key in keys} | values for one in told["annotations"]]}
+
+
 NO_OBJECT = {
     "null": instead(None),
     "a list": instead([1]),
@@ -91,11 +96,11 @@ CAPTIONS = {
     "no list": at("annotations"),
     "an empty list": at("annotations", value=[]),
     "annotations of text": at("annotations", value=["x"]),
-    "no caption": lambda told: told | {"annotations": [{"id": 1, "image_id": 2}, *[
-        {key: one[key] for key in ("id", "image_id")} for one in told["annotations"]]]},
-    "a caption of numbers": lambda told: {"annotations": [one | {"caption": 3} for one in told["annotations"]]},
-    "images in a list": lambda told: {"annotations": [one | {"image_id": [1]} for one in told["annotations"]]},
-}  # fmt: skip
+    "no caption": lambda told: captions(told, "id", "image_id"),
+    "no image": lambda told: captions(told, "id", "caption"),
+    "a caption of numbers": lambda told: captions(told, *told["annotations"][0], caption=3),
+    "images in a list": lambda told: captions(told, *told["annotations"][0], image_id=[1]),
+}
 SETTINGS = {
     "a list": instead([1]),
     "a text": instead("x"),
