@@ -65,7 +65,11 @@ def test_the_calls_that_are_looked_for_are_there():
     "text",
     [
         "eval(cell)", "exec(text)", "os.system(name)",
-        "yaml.load(text)", "yaml.load(text, Loader=yaml.Loader)", "torch.load(path)", "torch.load(path, weights_only=False)", "subprocess.run(text, shell=True)",
+        "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "subprocess.run(text, shell=True)",
         "AutoModel.from_pretrained(name)", "AutoModel.from_pretrained(name, trust_remote_code=True)",
         "zipfile.ZipFile(path).extractall(root)", "pd.read_pickle(path)",
     ],
