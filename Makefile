@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: demo test test-slow test-slurm lint install clean
+.PHONY: demo test test-slow test-slurm test-faults lint install clean
 
 demo: .venv/.installed
 	$(BIN)/snakemake --cores $(CORES) all
@@ -21,6 +21,10 @@ SLURM := slurmctld slurmd slurm-client slurmdbd munge mariadb-server
 test-slurm: .venv/.installed-dev
 	dpkg --status $(SLURM) >/dev/null 2>&1 || { apt-get update && apt-get install --yes --no-install-recommends $(SLURM); }
 	$(BIN)/python -m pytest -m slurm
+
+# Damaged files, kills, full and closed disks, locks, clocks: about half an hour on two quiet cores.
+test-faults: .venv/.installed-dev
+	$(BIN)/python -m pytest -s -m "not slow" tests/faults
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -546,13 +546,24 @@ def load(source: str | Path | dict[str, Any]) -> BaseConfig:
     ConfigError : a key is unknown (the nearest valid one is named), a value is wrong, or a name refers to
         nothing; the message lists every such place
     """
+    where = ""
     if not isinstance(source, dict):
-        source = yaml.safe_load(Path(source).read_text(encoding="utf-8")) or {}
+        where, source = f"{source}: ", _read_yaml(Path(source))
     try:
         return model().model_validate(source)
     except ValidationError as error:
         places = "\n".join(f"  - {_explain(problem)}" for problem in error.errors())
-        raise ConfigError(f"the configuration cannot be used:\n{places}") from None
+        raise ConfigError(f"{where}the configuration cannot be used:\n{places}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {error}") from error
+    if not isinstance(found or {}, dict):
+        raise ConfigError(f"{path} holds a {type(found).__name__}, and no settings by name")
+    return found or {}
 
 
 def _explain(problem: dict[str, Any]) -> str:

@@ -82,14 +82,16 @@ def open_named(name: str, device: str = "auto", precision: str = "float32") -> C
 
     named(name, "captioner")
     place, kind = choose(device), dtype(precision)
-    folder, local = store.require(name), {"local_files_only": True}
+    folder = store.require(name)
     no_progress_bars()
-    network = BlipForConditionalGeneration.from_pretrained(folder, dtype=kind, use_safetensors=True, **local)
+    network = BlipForConditionalGeneration.from_pretrained(
+        folder, dtype=kind, local_files_only=True, use_safetensors=True
+    )
     return Captioner(
         {**store.identity(name), "precision": precision},
         network.eval().requires_grad_(False).to(place),
-        BlipImageProcessor.from_pretrained(folder, **local),
-        AutoTokenizer.from_pretrained(folder, **local),
+        BlipImageProcessor.from_pretrained(folder, local_files_only=True),
+        AutoTokenizer.from_pretrained(folder, local_files_only=True),
     )
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import percept
 from percept.backbones.catalogue import named
 from percept.backbones.entry import Backbone, Shipped
-from percept.files import PerceptError, read_json, sha256, write_json
+from percept.files import PerceptError, inside, read_json, sha256, write_json
 
 MANIFEST = "backbone.json"
+IDENTITY = ("name", "library", "repository", "revision")
 ELSEWHERE = "PERCEPT_BACKBONES"  # environment variable: a folder of backbones that is looked at first
 PUBLISHED = Path("resources", "backbones")  # of the working folder
 SHIPPED = Path(percept.__file__).parents[2] / PUBLISHED  # of the checkout
@@ -54,13 +55,19 @@ def require(name: str, *, contents: bool = True) -> Path:
     entry, place = named(name), folder(name)
     if not (place / MANIFEST).is_file():
         raise PerceptError(_absent(entry, place))
-    manifest = read_json(place / MANIFEST)
+    manifest = _read_manifest(place)
     if entry.pinned and not _same_revision(entry, manifest):
         raise PerceptError(
             f"the backbone {name} in {place} is revision {manifest.get('revision')} of {entry.repository}, "
             f"but this version of Percept names {entry.revision}: features of two revisions must not be "
             f"mixed. Delete {place} and fetch it again with {_commands(name)}, or check out the version of "
             "Percept that fetched it."
+        )
+    said = {key: manifest[key] for key in ("name", "library", "repository")}
+    if said != (known := {key: getattr(entry, key) for key in said}):
+        raise PerceptError(
+            f"{place / MANIFEST} says that it is of {said}, but the catalogue says {known} of {name}: it is "
+            f"another backbone's, or damaged. {_mend(entry, place)}"
         )
     if damaged := _wrong_sizes(place, manifest):
         raise PerceptError(
@@ -77,7 +84,7 @@ def require(name: str, *, contents: bool = True) -> Path:
 
 def verify(place: Path) -> list[str]:
     """Names of the files of a backbone's folder whose content differs from its manifest; empty if none."""
-    manifest = read_json(place / MANIFEST)
+    manifest = _read_manifest(place)
     wrong = set(_wrong_sizes(place, manifest))
     listed = manifest["files"].items()
     return sorted(wrong | {file for file, about in listed if file not in wrong
@@ -113,7 +120,25 @@ def write_manifest(
 def identity(name: str) -> dict[str, str]:
     """What the manifest of a backbone says it is: the part of a fingerprint that needs no computation."""
     manifest = read_json(require(name) / MANIFEST)
-    return {key: manifest[key] for key in ("name", "library", "repository", "revision")}
+    return {key: manifest[key] for key in IDENTITY}
+
+
+def _read_manifest(place: Path) -> dict[str, Any]:
+    """A manifest that says of every file of the folder how long it is and what it holds."""
+    manifest, path = read_json(place / MANIFEST), place / MANIFEST
+    try:
+        for file, about in manifest["files"].items():
+            inside(place, file, path)
+            about["size"], about["sha256"]
+        missing = [key for key in IDENTITY if key not in manifest]
+        if missing:
+            raise KeyError(*missing)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise PerceptError(
+            f"{path} is no manifest of a backbone ({type(error).__name__}: {error}), so it is not known what "
+            f"the folder has to hold: delete it and fetch the backbone again."
+        ) from error
+    return manifest
 
 
 def _hidden(relative: Path) -> bool:

@@ -59,8 +59,13 @@ def captions(root: str | Path, stimuli: Sequence[int]) -> list[tuple[str, ...]]:
     found: dict[int, dict[int, str]] = defaultdict(dict)
     for path, wanted in _files(root, "captions", images):
         for _, entry in entries(path, ["annotations"]):
-            if (number := entry["image_id"]) in wanted:
-                found[number][entry["id"]] = " ".join(entry["caption"].split())  # some end in a line break
+            try:
+                if (number := entry["image_id"]) in wanted:
+                    found[number][entry["id"]] = " ".join(
+                        entry["caption"].split()
+                    )  # some end in a line break
+            except (LookupError, TypeError, AttributeError) as error:
+                raise _damaged(path, error) from error
     _require(images, found, root, "captions")
     return [tuple(found[number][each] for each in sorted(found[number])) for number in images.coco_id]
 
@@ -204,10 +209,10 @@ def entries(path: Path, names: Collection[str]) -> Iterator[tuple[str, dict[str,
     ------
     PerceptError : the file is not such an object, is cut off, or lacks one of the lists
     """
-    text = path.read_text(encoding="utf-8")
     decode = json.JSONDecoder().raw_decode
     met = set()
     try:
+        text = path.read_text(encoding="utf-8")
         place = _next(text, text.index("{") + 1)
         while text[place] != "}":
             name, place = decode(text, place)
@@ -222,7 +227,7 @@ def entries(path: Path, names: Collection[str]) -> Iterator[tuple[str, dict[str,
                 place = _next(text, place)
                 yield name, entry
             place = _next(text, place + 1)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
     if missing := set(names) - met:
         raise _damaged(path, LookupError(f"no list of {', '.join(sorted(missing))}"))

@@ -5,7 +5,6 @@ sessions, runs and trials keep NSD's own numbers, from 1. Nothing is unpickled: 
 from the released csv, never from its pickle.
 """
 
-import zlib
 from pathlib import Path
 
 import h5py
@@ -43,7 +42,7 @@ from percept.datasets.nsd_keys import (
     subject_files,
 )
 from percept.datasets.nsd_tables import Design, read_design, read_stim_info, read_trials, schedule
-from percept.files import PerceptError
+from percept.files import UNREADABLE, PerceptError, gzip_damage
 
 __all__ = [
     "ATLASES",
@@ -83,16 +82,23 @@ __all__ = [
     "subject_shape",
 ]
 
-DAMAGED = (OSError, EOFError, zlib.error, ValueError, nib.filebasedimages.ImageFileError)
+DAMAGED = (*UNREADABLE, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError)
 
 
 def subject_shape(root: str | Path, subject: str, space: str) -> tuple[int, ...]:
     """Voxels along (X, Y, Z) of a subject, from the header of its brain mask."""
     path = existing(Path(root) / key_brainmask(subject, space), f"the brain mask of {subject}")
     try:
-        return tuple(map(int, nib.load(path).shape))
+        return tuple(map(int, _load(path).shape))
     except DAMAGED as error:
         raise damaged(path, error) from error
+
+
+def _load(path: Path) -> nib.spatialimages.SpatialImage:
+    """A volume whose gzip stream is whole: nibabel stops before the checksum at its end."""
+    if path.suffix == ".gz" and (problem := gzip_damage(path)):
+        raise EOFError(problem)
+    return nib.load(path)
 
 
 def _require_shape(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -118,7 +124,7 @@ def read_volume(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArr
     """
     path = existing(Path(path), "a volume")
     try:
-        volume = np.asanyarray(nib.load(path).dataobj)
+        volume = np.asanyarray(_load(path).dataobj)
     except DAMAGED as error:
         raise damaged(path, error) from error
     if shape is not None:
@@ -129,8 +135,8 @@ def read_volume(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArr
 def read_label_table(path: str | Path) -> dict[int, str]:
     """Read a `.ctab`, lines of "id name" with any white space; names may hold `/` and `+`."""
     path = existing(Path(path), "the names of ROI labels")
-    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     try:
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
         return {int(row[0]): row[1] for row in rows if row and not row[0].startswith("#")}
     except (ValueError, IndexError) as error:
         raise damaged(path, error) from error
@@ -186,11 +192,13 @@ def read_stimuli(root: str | Path, stimuli: ArrayLike) -> NDArray[np.uint8]:
     try:
         with h5py.File(path) as file:
             bricks = file["imgBrick"]
+            if bricks.dtype != np.uint8 or bricks.ndim != 4:
+                raise ValueError(f"imgBrick is {bricks.dtype} of the shape {bricks.shape}")
             _require_images(path, stimuli, len(bricks))
             images = np.empty((stimuli.size, *bricks.shape[1:]), dtype=np.uint8)
             for row in np.argsort(stimuli, kind="stable"):  # forward through the file
                 bricks.read_direct(images, np.s_[stimuli[row]], np.s_[row])
-    except (*DAMAGED, KeyError) as error:
+    except DAMAGED as error:
         raise damaged(path, error) from error
     return images
 

@@ -1,7 +1,6 @@
 """Tables of NSD: the design, the stimuli, the trials. Their 1-based ids end here."""
 
 import logging
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from percept.datasets.nsd_keys import (
     key_responses,
     sessions_of,
 )
-from percept.files import PerceptError
+from percept.files import UNREADABLE, PerceptError
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ def read_design(root: str | Path) -> Design:
     try:
         content = loadmat(path, variable_names=fields)
         ordering, images, shared = (np.asarray(content[name]).astype(np.int32) - 1 for name in fields)
-    except (OSError, ValueError, KeyError, zlib.error, NotImplementedError, MatReadError) as error:
+    except (*UNREADABLE, MatReadError) as error:
         raise damaged(path, error) from error
     design = Design(ordering.ravel(), np.atleast_2d(images), np.sort(shared.ravel()))
     problem = _design_problem(design)
@@ -80,6 +79,8 @@ def read_design(root: str | Path) -> Design:
 
 def _design_problem(design: Design) -> str | None:
     ordering, images, shared = design.masterordering, design.subjectim, design.shared
+    if not ordering.size or not images.size or not shared.size:
+        return "masterordering, subjectim or sharedix is empty"
     if ordering.size % TRIALS_PER_SESSION:
         return f"masterordering has {ordering.size} trials, not a multiple of {TRIALS_PER_SESSION}"
     if ordering.min() < 0 or ordering.max() >= images.shape[1]:
@@ -139,13 +140,23 @@ def read_stim_info(root: str | Path) -> pd.DataFrame:
     }
     columns = ["nsdId", "cocoId", "cocoSplit", "cropBox", "shared1000", *repeats]
     table = _columns(path, _table(path), columns)
-    ids = table["nsdId"].to_numpy()
-    if len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= N_STIMULI:
+    ids = pd.to_numeric(table["nsdId"], errors="coerce").to_numpy()
+    if not (ids % 1 == 0).all() or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= N_STIMULI:
         raise PerceptError(
             f"{path}: column nsdId must hold each id once, from 0 to {N_STIMULI - 1}; it holds {ids.min()} "
             f"to {ids.max()}. Ids of another base would pair trials with the wrong images: download it again."
         )
+    try:
+        return _converted(table, repeats)
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:  # a cell that is no number
+        raise damaged(path, error) from error
+
+
+def _converted(table: pd.DataFrame, repeats: dict[str, str]) -> pd.DataFrame:
+    """The columns of the release in the types and with the names that are used here."""
     crop = table["cropBox"].str.strip("()").str.split(",", expand=True).astype(np.float64)
+    if crop.isna().any(axis=None):
+        raise ValueError("a cropBox is empty")
     crop.columns = ["crop_top", "crop_bottom", "crop_left", "crop_right"]
     shared = table["shared1000"].astype(bool).rename("shared")
     named = table[["nsdId", "cocoId", "cocoSplit"]].set_axis(["stimulus", "coco_id", "coco_split"], axis=1)

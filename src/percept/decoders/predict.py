@@ -23,7 +23,7 @@ from percept.decoders.predictions import (
 )
 from percept.decoders.task import FITTED, Block, Targets, Task, Trainable
 from percept.decoders.units import Unit, average, grouping, units
-from percept.files import PerceptError, atomic, write_parquet
+from percept.files import PerceptError, create_hdf5, put, write_parquet
 
 __all__ = [
     "Fold",
@@ -106,11 +106,10 @@ def train_and_predict(
     }
     history, records = [], []
     with ExitStack() as stack:
-        path = stack.enter_context(atomic(job.folder / "predictions.h5"))
         tensors = stack.enter_context(
             weights.create(job.folder / "weights.safetensors", shapes, dict(job.attributes))
         )
-        file = stack.enter_context(h5py.File(path, "w"))
+        file = stack.enter_context(create_hdf5(job.folder / "predictions.h5"))
         file.attrs.update({**job.attributes, "seed": job.seed})
         if hasattr(targets, "fingerprint"):
             file.attrs["fingerprint"] = json.dumps(targets.fingerprint, sort_keys=True)
@@ -226,11 +225,11 @@ def _create(file: h5py.File, plans: Sequence[_Plan], n_dims: int, n_samples: int
         frames = [plan.frames[name].assign(fold=plan.fold) for plan in plans if name in plan.frames]
         table = pd.concat(frames, ignore_index=True)
         group = file.create_group(name)
-        group.create_dataset("predicted", (len(table), n_dims), np.float32)
+        group.create_dataset("predicted", (len(table), n_dims), np.float32, fletcher32=True)
         if n_samples and name == SAMPLED:
-            group.create_dataset("samples", (len(table), n_samples, n_dims), np.float16)
+            group.create_dataset("samples", (len(table), n_samples, n_dims), np.float16, fletcher32=True)
         for column, dtype in FIELDS.items():
-            group[column] = table[column].to_numpy(dtype)
+            put(group, column, table[column].to_numpy(dtype))
 
 
 def _write_block(

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.files import PerceptError, atomic, open_hdf5
+from percept.files import PerceptError, create_hdf5, open_hdf5, put
 
 SAMPLED = "test/average"  # the group of which samples are kept: what images are made from
 FIELDS = {"stimulus": np.int32, "n_repeats": np.int16, "run": np.int16, "fold": np.int16}
@@ -33,13 +33,13 @@ def write_predictions(
     path: str | Path, groups: Mapping[str, Predictions], attributes: Mapping[str, Any]
 ) -> None:
     """Write predictions that lie in memory, in the layout of `train_and_predict`."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as file:
         file.attrs.update(attributes)
         for name, predictions in groups.items():
             group = file.create_group(name)
-            group["predicted"] = np.asarray(predictions.predicted, dtype=np.float32)
+            put(group, "predicted", np.asarray(predictions.predicted, dtype=np.float32))
             for column, dtype in FIELDS.items():
-                group[column] = np.asarray(getattr(predictions, column), dtype=dtype)
+                put(group, column, np.asarray(getattr(predictions, column), dtype=dtype))
 
 
 def read_predictions(path: str | Path, group: str, missing_ok: bool = False) -> Predictions | None:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from percept.backbones.device import choose
+from percept.decoders import weights
 from percept.decoders.training.settings import TrainingConfig
 from percept.files import PerceptError
 
@@ -109,6 +110,7 @@ def _read(path: Path, prefix: str) -> dict[str, NDArray]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        weights.require_whole(path)
         with safe_open(str(path), "np") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.files import atomic, open_hdf5
+from percept.files import create_hdf5, open_hdf5, put
 
 ROW = NDArray[np.float32]
 
@@ -36,9 +35,9 @@ class Encoded:
 
 def write(encoded: Encoded, path: str | Path) -> None:
     """Write predicted and measured responses as hdf5."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as file:
         for name, values in vars(encoded).items():
-            file[name] = values
+            put(file, name, values)
 
 
 def read(path: str | Path) -> Encoded:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.files import PerceptError, atomic
+from percept.files import PerceptError, create_hdf5, open_hdf5
 
 
 class Images(NamedTuple):
@@ -60,7 +60,7 @@ def write_pieces(
     ------
     ValueError : no piece, not 8-bit colour images, sizes that differ, or not one stimulus per image
     """
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as file:
         for piece in pieces:
             _check(path, piece)
             _append(file, path, "images", piece.images)
@@ -97,7 +97,7 @@ def _append(file: h5py.File, path: str | Path, name: str, rows: NDArray) -> None
         chunks = (1, *rows.shape[1:]) if rows.ndim > 1 else (1024,)
         file.create_dataset(
             name, data=rows, chunks=chunks, maxshape=(None, *rows.shape[1:]),
-            compression="lzf" if rows.ndim > 1 else None,
+            compression="lzf" if rows.ndim > 1 else None, fletcher32=True,
         )  # fmt: skip
         return
     data = file[name]
@@ -173,11 +173,11 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
 @contextmanager
 def _reading(path: str | Path) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, PerceptError) as error:
         raise PerceptError(
             f"{path} does not hold the images of a reconstruction ({error}): the file is truncated or was "
             "written by something else, so nothing can be scored or shown from it. Delete it and run the "

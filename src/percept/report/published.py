@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from percept.config import Section
 from percept.evaluation.table import MEAN, conform
-from percept.files import PerceptError
+from percept.files import UNREADABLE, PerceptError
 
 WHAT = "published"
 COLUMNS = ("method", "subject", "protocol", "metric", "direction", "pool", "value", "source", "sure", "note")
@@ -66,12 +66,21 @@ def load(paths: Iterable[str | Path]) -> pd.DataFrame:
     twice = table[table.duplicated(key)]
     if len(twice):
         first = ", ".join(map(str, twice.iloc[0][key].dropna()))
-        raise PerceptError(f"the published scores say twice what {first} is: keep one of the two lines.")
+        raise PerceptError(
+            f"the published scores say twice what {first} is: keep one of the two "
+            f"lines ({', '.join(map(str, paths))})."
+        )
     return table
 
 
 def _read(path: Path) -> pd.DataFrame:
-    raw = pd.read_csv(path, dtype="string", keep_default_na=False)
+    try:
+        raw = pd.read_csv(path, dtype="string", keep_default_na=False)
+    except UNREADABLE as error:  # pandas' own are ValueErrors
+        raise PerceptError(
+            f"{path} is not readable as csv ({error}): no published score can be shown beside ours. Correct "
+            "the file, or restore it."
+        ) from error
     if tuple(raw.columns) != COLUMNS:
         raise PerceptError(
             f"{path} has the columns {', '.join(raw.columns)}, not {', '.join(COLUMNS)}: published scores "

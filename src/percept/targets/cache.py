@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.files import PerceptError, atomic, sha256, write_json, write_text
+from percept.files import PerceptError, atomic, crc32_of, sha256, write_json, write_text
 from percept.targets.growing import SUFFIX, Growing
 from percept.targets.progress import Progress, require_disk
 from percept.targets.shards import FOLDER, SHARD, STORED, Identity, Layout, Shard, name_of
@@ -50,7 +50,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORD
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        lines = self.path.read_text(errors="replace").splitlines() if self.path.is_file() else []
         self.known = {tuple(line.split("  ", 1)) for line in lines if "  " in line}
 
     def vouched(self, file: Path) -> str | None:
@@ -72,7 +72,7 @@ class Record:
         text = "".join(
             f"{digest}  {name}\n" for digest, name in sorted(self.known, key=lambda one: one[::-1])
         )
-        if not self.path.is_file() or self.path.read_text() != text:
+        if not self.path.is_file() or self.path.read_text(errors="replace") != text:
             write_text(text, self.path)
 
 
@@ -242,6 +242,7 @@ def _write_index(index: Path, work: Work, ranges: Sequence[Range]) -> None:
                 "first": int(each.path.name.split("-")[1]),
                 "rows": len(each.stimuli),
                 "sha256": each.digest,
+                "crc32": f"{crc32_of(each.path):08x}",
             }
             for each in ranges
         ],

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from percept.files import PerceptError, read_parquet, write_parquet
+from percept.files import PerceptError, inside, read_parquet, write_parquet
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -114,8 +114,21 @@ def write_list(folder: str | Path, path: str | Path) -> None:
 
 
 def read_list(path: str | Path, folder: str | Path, size: int) -> ImageFolder:
-    """The images of a folder that were listed in a table."""
-    return ImageFolder(Path(folder), tuple(read_parquet(path)["file"]), size)
+    """The images of a folder that were listed in a table.
+
+    Raises
+    ------
+    PerceptError : the table is damaged, or names a file outside the folder
+    """
+    table = read_parquet(path)
+    if "file" not in table or not all(isinstance(name, str) for name in table["file"]):
+        raise PerceptError(
+            f"{path} is no list of images, which has one column, `file`: delete it and run the same command "
+            "again; the workflow makes it anew."
+        )
+    for name in table["file"]:
+        inside(folder, name, path)
+    return ImageFolder(Path(folder), tuple(table["file"]), size)
 
 
 def square(path: Path, size: int) -> NDArray[np.uint8]:

@@ -7,16 +7,18 @@ wherever in the pool they lie, and the lower row wins.
 """
 
 import json
+import tokenize
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from percept.files import PerceptError
+from percept.files import UNREADABLE, PerceptError
 from percept.targets import store
 
 Metric = Literal["cosine", "correlation", "dot"]
@@ -274,7 +276,7 @@ def _search_faiss(queries: NDArray[np.float32], pool: Pool, k: int, metric: Metr
 def _map_npy(path: Path) -> ArrayPool:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:  # what numpy makes of a header it cannot read
+    except (*UNREADABLE, tokenize.TokenError) as error:
         raise _damaged(path, error) from error
     return ArrayPool(_floating(path, values))
 
@@ -283,7 +285,7 @@ def _map_safetensors(path: Path, name: str | None) -> ArrayPool:
     """A tensor of a .safetensors file, mapped: a JSON header, its length before it, says where it lies."""
     try:
         start, tensors = _header(path)
-    except (ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
     if name is None and len(tensors) == 1:
         name = next(iter(tensors))
@@ -294,7 +296,7 @@ def _map_safetensors(path: Path, name: str | None) -> ArrayPool:
         )
     try:
         return _map_tensor(path, name, start, tensors[name])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
@@ -313,6 +315,8 @@ def _map_tensor(path: Path, name: str, start: int, about: Mapping) -> ArrayPool:
     if about["dtype"] not in types:
         raise PerceptError(f"{path}: {name} has type {about['dtype']}, embeddings are {', '.join(types)}.")
     first, shape = start + about["data_offsets"][0], tuple(about["shape"])
+    if prod(shape) * np.dtype(types[about["dtype"]]).itemsize != start + about["data_offsets"][1] - first:
+        raise ValueError(f"the shape {shape} does not fit the bytes that {name} is said to have")
     values = np.memmap(path, types[about["dtype"]], mode="r", offset=first, shape=shape)
     return Bfloat16Pool(values) if about["dtype"] == "BF16" else ArrayPool(values)
 

@@ -7,7 +7,7 @@ features. Then follow `inputs` (a digest of what each row was computed from), `s
 import json
 import struct
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from percept.backbones.fingerprint import differences
-from percept.files import PerceptError
+from percept.files import PerceptError, crc32_of
 from percept.sections import Precision
 
 SHARD = 1000  # ids per file
@@ -148,13 +148,18 @@ def read_layout(path: Path) -> Layout:
 class Shard:
     """A finished file: (row, feature), flattened, of which any part is read from the disk.
 
+    Parameters
+    ----------
+    crc32 : of the whole file, as hex digits; compared before the first row is read, once per process. None:
+        nothing is known of it
+
     Raises
     ------
     PerceptError : the file is cut off, or not of this format
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, crc32: str | None = None) -> None:
+        self.path, self.crc32 = path, crc32
         self.layout = read_layout(path)
         self.stimuli = self.layout.stimuli
         self.identity = self.layout.identity
@@ -171,6 +176,12 @@ class Shard:
         shape = (len(self.stimuli), prod(layout.shape))
         return np.memmap(self.path, stored, mode="r", offset=layout.start, shape=shape)
 
+    def _require_whole(self) -> None:
+        about = self.path.stat()
+        found = _crc32_at(self.path.resolve(), about.st_size, about.st_mtime_ns) if self.crc32 else None
+        if found != self.crc32:
+            raise damaged(self.path, "its content does not have the checksum that the index says")
+
     @property
     def inputs(self) -> NDArray[np.uint64]:
         """Digest, (row,), of what each row was computed from."""
@@ -179,11 +190,23 @@ class Shard:
     def read_into(
         self, out: NDArray[np.float32], where: NDArray, rows: NDArray, columns: slice = ALL
     ) -> None:
-        """Write rows and columns into rows `where` of `out`, a block at a time."""
+        """Write rows and columns into rows `where` of `out`, a block at a time.
+
+        Raises
+        ------
+        PerceptError : the file is not what was written
+        """
+        self._require_whole()
         step, values = max(1, BLOCK // max(1, out.shape[1] * 4)), self.values
         for first in range(0, len(rows), step):
             part = np.s_[first : first + step]
             out[where[part]] = unpack(values[rows[part], columns], self.identity.precision)
+
+
+@cache
+def _crc32_at(file: Path, size: int, modified_ns: int) -> str:
+    """Checksum of a file; size and time keep the cache honest within a long-lived process."""
+    return f"{crc32_of(file):08x}"
 
 
 def read_inputs(layout: Layout, path: Path) -> NDArray[np.uint64]:

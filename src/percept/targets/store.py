@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from percept.backbones.fingerprint import differences
-from percept.files import PerceptError, read_json, sha256
+from percept.files import PerceptError, inside, read_json, sha256
 from percept.sections import Precision
 from percept.targets import cache
 from percept.targets.shards import ALL, FOLDER, Identity, Shard, damaged
@@ -34,7 +34,7 @@ class Features:
             self.precision: Precision = index["precision"]
             self.shape: tuple[int, ...] = tuple(index["shape"])
             self.shards = [_shard(self.path, entry, index) for entry in index["shards"]]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise damaged(self.path, f"it is no index of features ({error!r})") from error
         self.n_dims = int(np.prod(self.shape))
         self.stimuli: NDArray[np.int32] = np.concatenate([shard.stimuli for shard in self.shards])
@@ -74,14 +74,15 @@ class Features:
 
 def _shard(path: Path, entry: dict[str, Any], index: dict[str, Any]) -> Shard:
     """A file of the index, which has to be the one that it describes."""
-    file = path.parent / entry["file"]
+    file = inside(path.parent, entry["file"], path)
     if not file.is_file():
         raise damaged(file, "it is absent, although the index names it")
-    shard = Shard(file)
+    shard = Shard(file, entry.get("crc32"))
     check(shard.identity.fingerprint, index["fingerprint"], file)
-    found = (len(shard.stimuli), list(shard.layout.shape), shard.identity.precision)
-    if found != (expected := (entry["rows"], index["shape"], index["precision"])):
-        raise damaged(file, f"it holds {found} (rows, shape, precision), the index says {expected}")
+    own = shard.identity
+    found = (len(shard.stimuli), list(shard.layout.shape), own.precision, own.target)
+    if found != (expected := (entry["rows"], index["shape"], index["precision"], index["target"])):
+        raise damaged(file, f"it holds {found} (rows, shape, precision, target), the index says {expected}")
     return shard
 
 

@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from percept.files import PerceptError, atomic
+from percept.files import PerceptError, create_hdf5, open_hdf5, put
 from percept.voxels import roi as rois
 from percept.voxels import store
 from percept.voxels.store import SessionStatistics
@@ -119,12 +118,12 @@ def load_recorded(
 
 def write_statistics(path: str | Path, applied: Applied) -> None:
     """Write what was applied as hdf5: `sessions`, `mean`, `sd`, the attribute `how`, and `kept` of a mask."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as file:
         file.attrs["how"] = applied.how
         for name in ("sessions", "mean", "sd"):
-            file[name] = getattr(applied, name)
+            put(file, name, getattr(applied, name))
         if applied.kept is not None:
-            file["kept"] = applied.kept
+            put(file, "kept", applied.kept)
 
 
 def read_statistics(path: str | Path) -> Applied:
@@ -135,10 +134,10 @@ def read_statistics(path: str | Path) -> Applied:
     PerceptError : the file is missing, truncated or damaged
     """
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             kept = file["kept"][:] if "kept" in file else None
             return Applied(file.attrs["how"], file["sessions"][:], file["mean"][:], file["sd"][:], kept)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, PerceptError) as error:
         raise PerceptError(
             f"{path} is missing or damaged ({error}): the statistics of a decoder's input cannot be audited. "
             "Delete it and run the same command again; the workflow makes it anew."

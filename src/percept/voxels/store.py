@@ -14,9 +14,10 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from percept.files import PerceptError, atomic, read_parquet, write_parquet
+from percept.files import PerceptError, crc32, create_hdf5, open_hdf5, put, read_parquet, write_parquet
 
 BETAS, TRIALS, VOXELS = "betas.h5", "trials.parquet", "voxels.parquet"
+CHECKSUMS = "checksums"  # of the rows of the betas
 BLOCK = 16 << 20  # bytes of betas held while copying or converting
 AGAIN = "Delete it and run the same command again; the workflow makes it anew."
 
@@ -45,6 +46,7 @@ class BetasWriter:
         self._file = file
         self._row = 0
         self._session = 0
+        self._checksums: list[int] = []
 
     def add(self, session: int, betas: np.ndarray) -> np.ndarray:
         """Append the betas (trial, voxel) of a session and its statistics; return where its sd is 0.
@@ -58,6 +60,7 @@ class BetasWriter:
         self._file["session_mean"][self._session] = mean
         self._file["session_sd"][self._session] = sd
         self._file["sessions"][self._session] = session
+        self._checksums += _checksums(betas.astype(self._file["betas"].dtype, copy=False))
         self._row += len(betas)
         self._session += 1
         return ~(sd > 0)
@@ -82,11 +85,11 @@ def writing(
     """
     dtype = np.dtype(attrs.pop("dtype", "int16")).newbyteorder("<")
     check_room(folder, shape[0] * shape[1] * dtype.itemsize)
-    with atomic(Path(folder) / BETAS) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(Path(folder) / BETAS) as file:
         file.create_dataset("betas", shape, dtype)
-        file.create_dataset("session_mean", (n_sessions, shape[1]), "<f4")
-        file.create_dataset("session_sd", (n_sessions, shape[1]), "<f4")
-        file.create_dataset("sessions", (n_sessions,), "<i2")
+        file.create_dataset("session_mean", (n_sessions, shape[1]), "<f4", fletcher32=True)
+        file.create_dataset("session_sd", (n_sessions, shape[1]), "<f4", fletcher32=True)
+        file.create_dataset("sessions", (n_sessions,), "<i2", fletcher32=True)
         file.attrs.update(attrs)
         writer = BetasWriter(file)
         yield writer
@@ -96,6 +99,12 @@ def writing(
                 f"{n_sessions} sessions were written, so the matrix would not match its tables. Nothing was "
                 "kept."
             )
+        put(file, CHECKSUMS, np.array(writer._checksums, "<u4"))
+
+
+def _checksums(betas: np.ndarray) -> list[int]:
+    """CRC-32 of the bytes of each row: a matrix whose rows lie one after the other has none of HDF5's."""
+    return [crc32(np.ascontiguousarray(row).view(np.uint8)) for row in betas]
 
 
 def check_room(folder: str | Path, n_bytes: int) -> None:
@@ -132,14 +141,29 @@ def keep_columns(folder: str | Path, keep: np.ndarray) -> None:
     """Rewrite betas.h5 with some of its voxels, bool (voxel,), a block of rows at a time."""
     path = Path(folder) / BETAS
     check_room(folder, int(path.stat().st_size * keep.mean()))
-    with _open(folder) as old, atomic(path) as temporary, h5py.File(temporary, "w") as new:
+    with _open(folder) as old, create_hdf5(path) as new:
         new.attrs.update(old.attrs)
-        new["sessions"] = old["sessions"][:]
+        put(new, "sessions", old["sessions"][:])
         for name in ("session_mean", "session_sd"):
-            new[name] = old[name][:][:, keep]
+            put(new, name, old[name][:][:, keep])
         betas = new.create_dataset("betas", (len(old["betas"]), int(keep.sum())), old["betas"].dtype)
+        checksums = []
         for rows in _blocks(old["betas"]):
-            betas[rows] = old["betas"][rows][:, keep]
+            kept = _rows(old, rows.start, rows.stop)[:, keep]
+            betas[rows] = kept
+            checksums += _checksums(kept)
+        put(new, CHECKSUMS, np.array(checksums, "<u4"))
+
+
+def _rows(file: h5py.File, first: int, last: int) -> np.ndarray:
+    """Consecutive rows of the betas, each of which has to have the checksum that it was written with."""
+    rows = file["betas"][first:last]
+    if CHECKSUMS in file and not np.array_equal(_checksums(rows), file[CHECKSUMS][first:last]):
+        raise PerceptError(
+            f"{file.filename} is damaged: some of its rows {first} to {last - 1} (0-based) are not what was "
+            f"written, so betas read from it would be wrong. {AGAIN}"
+        )
+    return rows
 
 
 def _blocks(betas: h5py.Dataset) -> Iterator[slice]:
@@ -152,11 +176,9 @@ def _blocks(betas: h5py.Dataset) -> Iterator[slice]:
 def _open(folder: str | Path) -> Iterator[h5py.File]:
     path = Path(folder) / BETAS
     try:
-        file = h5py.File(path, "r")
+        file = open_hdf5(path)
     except FileNotFoundError as error:
         raise PerceptError(f"{path} does not exist: extract the voxels of this subject first.") from error
-    except OSError as error:
-        raise PerceptError(f"{path} is truncated or damaged ({error}). {AGAIN}") from error
     with file:
         yield file
 
@@ -209,7 +231,7 @@ def read_betas(
             if low < high:
                 wanted = order[low:high]
                 first, last = rows[wanted[0]], rows[wanted[-1]] + 1
-                out[wanted] = betas[first:last][np.ix_(rows[wanted] - first, columns)]
+                out[wanted] = _rows(file, first, last)[np.ix_(rows[wanted] - first, columns)]
         if not raw:
             out /= np.float32(file.attrs["scale"])
     return out
@@ -254,7 +276,15 @@ def _check_trials(folder: str | Path, trials: pd.DataFrame) -> None:
 
 def read_trials(folder: str | Path) -> pd.DataFrame:
     """trials.parquet, checked against betas.h5; errors as of `write_trials`."""
-    trials = read_parquet(Path(folder) / TRIALS)
+    path = Path(folder) / TRIALS
+    trials = read_parquet(path)
+    missing = [name for name in ("session", "stimulus", "split") if name not in trials]
+    if missing or trials["stimulus"].dtype.kind not in "iu":
+        what = f"no column {missing[0]!r}" if missing else f"stimuli of type {trials['stimulus'].dtype}"
+        raise PerceptError(
+            f"{path} has {what}, where each row is a trial with its session, its split, and its stimulus, a "
+            f"whole number: images and betas could not be paired. {AGAIN}"
+        )
     _check_trials(folder, trials)
     return trials
 

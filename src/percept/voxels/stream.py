@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 
-from percept.files import PerceptError
+from percept.files import UNREADABLE, PerceptError
 
 N_TRIALS = 750  # of every session of NSD
 HEADER = 348  # bytes of a NIfTI-1 header
@@ -79,7 +79,7 @@ def _gzip(path: str | Path, place: str) -> Iterator[io.BufferedIOBase]:
         raise PerceptError(
             f"{place} does not exist. Fetch it, or set voxels.missing_sessions to skip."
         ) from error
-    except (EOFError, OSError, isal_zlib.error) as error:
+    except (*UNREADABLE, isal_zlib.error) as error:
         raise PerceptError(
             f"{place} is truncated or corrupt ({error}): its betas cannot be trusted. {AGAIN}"
         ) from error
@@ -175,7 +175,7 @@ def read_hdf5(
         ) from error
     except KeyError as error:
         raise PerceptError(f"{place} has no dataset `betas`: it is no session of NSD. {AGAIN}") from error
-    except OSError as error:
+    except UNREADABLE as error:
         raise PerceptError(
             f"{place} is truncated or corrupt ({error}): its betas cannot be trusted. {AGAIN}"
         ) from error

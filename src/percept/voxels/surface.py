@@ -6,14 +6,17 @@ number. So the first 10,242 vertices of fsaverage are those of fsaverage5, which
 map drawn there shows every sixteenth vertex as it is, with nothing resampled.
 """
 
+from binascii import Error as BinasciiError
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from percept.files import PerceptError, atomic, read_parquet
+from percept.files import UNREADABLE, PerceptError, atomic, gzip_damage, read_parquet
 
 if TYPE_CHECKING:
     from mpl_toolkits.mplot3d import Axes3D
@@ -84,7 +87,7 @@ def load_mesh(folder: str | Path | None = None) -> Mesh:
 
     Raises
     ------
-    PerceptError : the folder holds neither
+    PerceptError : the folder holds neither, or a file of it is damaged
     """
     from nilearn import datasets, surface
 
@@ -94,10 +97,36 @@ def load_mesh(folder: str | Path | None = None) -> Mesh:
         title = "fsaverage5"
     else:
         files, title = _files(Path(folder).expanduser()), "fsaverage"
-    meshes = {side: surface.load_surf_mesh(inflated) for side, (inflated, _) in files.items()}
-    sulci = {side: np.asarray(surface.load_surf_data(sulc)) for side, (_, sulc) in files.items()}
-    coordinates = {side: np.asarray(mesh.coordinates) for side, mesh in meshes.items()}
-    return Mesh(title, coordinates, {side: np.asarray(mesh.faces) for side, mesh in meshes.items()}, sulci)
+    sides = {side: _read_side(*pair, surface) for side, pair in files.items()}
+    return Mesh(title, *({side: parts[at] for side, parts in sides.items()} for at in range(3)))
+
+
+def _require_gzip(path: str | Path) -> None:
+    if str(path).endswith(".gz") and (problem := gzip_damage(path)):
+        raise EOFError(problem)
+
+
+def _read_side(inflated: Path, sulc: Path, surface: ModuleType) -> tuple[NDArray, NDArray, NDArray]:
+    """Coordinates, faces and sulci of one hemisphere, which have to fit each other."""
+    path = inflated
+    try:
+        _require_gzip(path)
+        mesh = surface.load_surf_mesh(path)
+        places, faces = np.asarray(mesh.coordinates), np.asarray(mesh.faces)
+        if not np.isfinite(places).all() or faces.min() < 0 or faces.max() >= len(places):
+            raise ValueError("its faces are not of its vertices, or these are nowhere")
+        path = sulc
+        _require_gzip(path)
+        depth = np.asarray(surface.load_surf_data(path))
+        if depth.shape != (len(places),) or not np.isfinite(depth).all():
+            raise ValueError(f"values of the shape {depth.shape} for {len(places)} vertices, or not finite")
+    except (*UNREADABLE, ExpatError, BinasciiError) as error:
+        raise PerceptError(
+            f"{path} is not readable as a surface of fsaverage ({type(error).__name__}: {error}): it is "
+            "damaged, or its mesh is another's, so values would be drawn at wrong places. Copy it again, or "
+            "remove `dataset.fsaverage` to draw on fsaverage5."
+        ) from error
+    return places, faces, depth
 
 
 def _files(folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -161,7 +161,9 @@ def captions(folder: str | Path, images: NDArray[np.uint8], size: int = 250) -> 
     import torch
     from transformers import BlipForConditionalGeneration
 
-    network = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    network = BlipForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    ).eval()
     words = tokenizer.read(folder)
     found = []
     with torch.inference_mode():

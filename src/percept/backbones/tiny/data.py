@@ -6,6 +6,7 @@ stores and serves them, without torch.
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from percept.files import PerceptError, atomic, read_parquet, write_parquet
+from percept.files import UNREADABLE, PerceptError, atomic, read_parquet, write_parquet
 
 SIDE = 64  # pixels
 CAPTIONS = 5  # per scene, as in COCO
@@ -96,8 +97,14 @@ def load(folder: str | Path) -> Scenes:
     PerceptError : pictures and descriptions are not of the same scenes
     """
     folder = Path(folder)
-    with np.load(folder / "images.npz", allow_pickle=False) as stored:
-        images = stored["images"]
+    try:
+        with np.load(folder / "images.npz", allow_pickle=False) as stored:
+            images = stored["images"]
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
+        raise PerceptError(
+            f"{folder / 'images.npz'} is not readable ({error}): it is missing or damaged, and nothing can "
+            "be trained on its pictures. Delete the folder and run the same command again."
+        ) from error
     table = read_parquet(folder / "scenes.parquet")
     if len(table) != len(images):
         raise PerceptError(

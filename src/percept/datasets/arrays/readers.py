@@ -1,6 +1,8 @@
 """Readers of a lab's own files: matrices, volumes and tables, chosen by suffix. None of them unpickles."""
 
+import tokenize
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -9,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from percept.files import PerceptError, read_parquet
+from percept.files import UNREADABLE, PerceptError, gzip_damage, read_parquet
 
+NO_NIFTI = (*UNREADABLE, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError)
 BLOCK_BYTES = 64 << 20  # of volumes held at a time while a file is streamed
 
 
@@ -41,7 +44,7 @@ def read_array(path: Path, variable: str | None = None) -> NDArray:
 def _read_npy(path: Path, variable: str | None) -> NDArray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (*UNREADABLE, tokenize.TokenError) as error:
         raise PerceptError(
             f"{path} is not a plain npy array ({error}). Pickled arrays (dtype object) are refused, because "
             "loading one can run foreign code: save a rectangular numeric array with numpy.save(..., "
@@ -64,11 +67,12 @@ def _read_mat(path: Path, variable: str | None) -> NDArray:
         with _open_h5(path) as file:
             return file[_choose(_datasets(file), variable, path)][...].T
     from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
 
     try:
         name = _choose([entry[0] for entry in whosmat(path)], variable, path)
         return loadmat(path, variable_names=[name])[name]
-    except (ValueError, OSError, TypeError) as error:
+    except (*UNREADABLE, MatReadError) as error:
         raise PerceptError(
             f"{path} is not readable as a mat file ({error}): save it again, as -v7 or -v7.3."
         ) from error
@@ -102,10 +106,13 @@ def n_rows(path: Path, variable: str | None) -> int:
         return len(file[_choose(_datasets(file), variable, path)])
 
 
-def _open_h5(path: Path) -> h5py.File:
+@contextmanager
+def _open_h5(path: Path) -> Iterator[h5py.File]:
+    """A file of which whatever cannot be read is named, when it is opened or later."""
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield file
+    except UNREADABLE as error:
         raise PerceptError(
             f"{path} is not readable as HDF5 ({error}): it is truncated or of another kind."
         ) from error
@@ -147,8 +154,10 @@ def open_volumes(path: Path) -> nib.spatialimages.SpatialImage:
     """
     _must_exist(Path(path))
     try:
+        if Path(path).suffix == ".gz" and (problem := gzip_damage(path)):
+            raise EOFError(problem)  # nibabel stops before the checksum at the end of the stream
         return nib.load(path, keep_file_open=True)  # one pass through a compressed file, not one per block
-    except nib.filebasedimages.ImageFileError as error:
+    except NO_NIFTI as error:
         raise PerceptError(f"{path} is not readable as NIfTI ({error}).") from error
 
 
@@ -167,7 +176,7 @@ def blocks(image: nib.spatialimages.SpatialImage, path: Path) -> Iterator[NDArra
     for start in range(0, image.shape[3], step):
         try:
             yield np.asarray(image.dataobj[..., start : start + step])
-        except (EOFError, OSError, ValueError) as error:
+        except NO_NIFTI as error:
             raise PerceptError(
                 f"{path} cannot be read to its end ({error}): it is truncated; copy it again."
             ) from error
@@ -183,7 +192,7 @@ def read_volume(path: Path) -> tuple[NDArray, NDArray]:
     image = open_volumes(path)
     try:
         volume = np.asarray(image.dataobj)
-    except (EOFError, OSError, ValueError) as error:
+    except NO_NIFTI as error:
         raise PerceptError(
             f"{path} cannot be read to its end ({error}): it is truncated; copy it again."
         ) from error
@@ -216,7 +225,7 @@ def read_table(path: Path, names: tuple[str, ...] = ()) -> pd.DataFrame:
     separator = {".csv": ",", ".tsv": "\t"}.get(path.suffix, r"\s+")
     try:
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **header)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:  # pandas' own are ValueErrors
         raise PerceptError(f"{path} is not readable as a table ({error}).") from error
     if names and len(names) != table.shape[1]:
         raise PerceptError(

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from percept.datasets.download.bucket import Bucket, Remote
+from percept.files import gzip_damage
 
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
-GZIP_BLOCK = 1 << 16  # at most 1032 times as much when inflated: 68 MB
 SINGLE = re.compile(r'"?([0-9a-f]{32})"?')  # the MD5 of an object uploaded whole
 IN_PARTS = re.compile(r'"?([0-9a-f]{32})-(\d+)"?')  # the MD5 of the parts' MD5s, and how many parts
 
@@ -85,24 +85,9 @@ def _gzip(remote: Remote) -> Callable[[Path], str | None] | None:
     return gzip_damage if remote.key.endswith(".gz") else None
 
 
-def gzip_damage(path: Path) -> str | None:
-    """What is wrong with a gzip file by the CRC-32 and length at the end of each of its members."""
-    stream = zlib.decompressobj(wbits=31)
-    try:
-        for rest in _blocks(path, GZIP_BLOCK):
-            while rest:
-                if stream.eof:  # another member follows
-                    stream = zlib.decompressobj(wbits=31)
-                stream.decompress(rest)
-                rest = stream.unused_data
-    except zlib.error as error:
-        return f"damaged gzip stream ({error})"
-    return None if stream.eof else "gzip stream without an end"
-
-
-def _blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
+def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while block := file.read(size):
+        while block := file.read(BLOCK):
             yield block
 
 

@@ -37,7 +37,7 @@ def check_once(keys: Iterable[str], root: str | Path, cfg: DownloadConfig, recor
     about = files.hash_text("\n".join([str(root), *keys]))
     record.parent.mkdir(parents=True, exist_ok=True)
     with _alone(record.parent):
-        if record.exists() and (known := files.read_json(record))["files"] == about:
+        if record.exists() and (known := files.read_json(record)).get("files") == about:
             return known
         bucket = Bucket(cfg)
         remotes, refused = look_up(bucket, keys)

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from percept.datasets.twin import model
-from percept.files import PerceptError, atomic
+from percept.files import PerceptError, create_hdf5, open_hdf5, put
 
 FOLDER = "truth"
 FEATURES = f"{FOLDER}/features.h5"
@@ -158,12 +157,12 @@ def write(truth: Truth, path: str | Path) -> None:
     ``shown``.
     """
     shown = np.unique(truth.trials)
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as file:
         for field in fields(Truth):
             if field.name not in ("features", "stimulus"):
-                file[field.name] = getattr(truth, field.name)
-        file["shown"] = shown
-        file["responses"] = truth.select(truth.visual).mean_responses(shown)
+                put(file, field.name, getattr(truth, field.name))
+        put(file, "shown", shown)
+        put(file, "responses", truth.select(truth.visual).mean_responses(shown))
 
 
 def read(root: str | Path, subject: str) -> Truth:
@@ -181,12 +180,12 @@ def read(root: str | Path, subject: str) -> Truth:
                 "which only a twin has. Write the twin again, or leave the limits out for measured data."
             )
     try:
-        with h5py.File(paths[0]) as common, h5py.File(paths[1]) as own:
+        with open_hdf5(paths[0]) as common, open_hdf5(paths[1]) as own:
             content = {name: common[name][:] for name in ("features", "stimulus")}
             content |= {
                 field.name: own[field.name][()] for field in fields(Truth) if field.name not in content
             }
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, PerceptError) as error:
         raise PerceptError(
             f"{paths[1]} or {paths[0]} is not readable ({error}): it is damaged or of an older version. "
             f"Delete the folder {Path(root) / FOLDER} and write the twin again."

@@ -21,7 +21,7 @@ from percept.datasets.twin import coco, faults, labels, model, simulate, tables
 from percept.datasets.twin import design as experiment
 from percept.datasets.twin import features as feature_space
 from percept.datasets.twin import truth as truths
-from percept.files import atomic, write_parquet, write_text
+from percept.files import atomic, create_hdf5, open_hdf5, put, write_parquet, write_text
 
 log = logging.getLogger(__name__)
 SHARED_PNG = "nsddata/stimuli/nsd/shared1000/shared{number:04d}_nsd{id73k:05d}.png"
@@ -89,9 +89,10 @@ def _write_png(image: NDArray[np.uint8], stimulus: int, shared: NDArray[np.int32
 
 
 def _write_features(space: feature_space.Space, stimulus: NDArray[np.int64], root: Path) -> None:
-    with atomic(root / truths.FEATURES) as temporary, h5py.File(temporary, "w") as file:
-        file["features"], file["stimulus"] = space.features, stimulus.astype(np.int32)
-        file["early_axes"], file["semantic_axes"] = space.early_axes, space.semantic_axes
+    with create_hdf5(root / truths.FEATURES) as file:
+        for name in ("features", "early_axes", "semantic_axes"):
+            put(file, name, getattr(space, name))
+        put(file, "stimulus", stimulus.astype(np.int32))
         file.attrs["fingerprint"], file.attrs["target"] = "{}", "truth"
 
 
@@ -109,7 +110,7 @@ def describe(pictures: Iterable[scenes.Scene]) -> pd.DataFrame:
 
 def read_space(root: str | Path) -> tuple[feature_space.Space, NDArray[np.int32]]:
     """The feature space that `write_experiment` left, and the ids of its images."""
-    with h5py.File(Path(root) / truths.FEATURES) as file:
+    with open_hdf5(Path(root) / truths.FEATURES) as file:
         space = feature_space.Space(*(file[name][:] for name in ("features", "early_axes", "semantic_axes")))
         return space, file["stimulus"][:]
 

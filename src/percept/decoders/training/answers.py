@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from percept import config
 from percept.backbones.device import memory_for
+from percept.decoders import weights
 from percept.decoders.predictions import SAMPLED
 from percept.decoders.task import Block, Task
 from percept.decoders.training.job import Job, Outcome
@@ -83,7 +84,9 @@ def restore(network: nn.Module, path: str | Path, prefix: str = "") -> None:
     Raises
     ------
     RuntimeError : the file holds weights of another network
+    PerceptError : it is damaged
     """
+    weights.require_whole(path)
     with safe_open(str(path), "pt") as file:
         names = [name for name in file.keys() if name.startswith(prefix)]
         fill(network, {name.removeprefix(prefix): file.get_tensor(name) for name in names})

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.serialization import pickle as errors  # for the name of a refusal only
 
 from percept.backbones.device import choose
 from percept.decoders.training.settings import TrainingConfig
-from percept.files import atomic, hash_text
+from percept.files import UNREADABLE, atomic, hash_text
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,11 @@ def read(path: Path, expected: str) -> Stored | None:
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is not the archive that a checkpoint is")
+        with zipfile.ZipFile(path) as archive:
+            if altered := archive.testzip():  # torch maps the file, and does not look at its checksums
+                raise ValueError(f"{altered} in it does not have its checksum")
         stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, errors.UnpicklingError) as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.replace(aside)
         log.warning(

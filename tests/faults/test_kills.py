@@ -1,0 +1,118 @@
+"""Jobs of every rule, killed at random moments as often as `PERCEPT_KILLS` says (50); then tables are whole.
+
+The same seed (`PERCEPT_KILLS_SEED`) gives the same draws, although not the same moments in the life of a job.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from tests.workflow.conftest import Checkout
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(4 * 3600), pytest.mark.xdist_group("kills")]
+
+CONFIG = "config/experiments/systems-tiny.yaml"
+RESULTS = Path("results/systems")
+KILLS = int(os.environ.get("PERCEPT_KILLS", "50"))
+SEED = int(os.environ.get("PERCEPT_KILLS_SEED", "20261129"))
+LATEST_S = 6.0  # after a job was first seen
+
+
+def tables(copy):
+    """Rows of every table of scores and of the report, in an order of their own."""
+    found = {}
+    for part in ("evaluation", "interpretation", "report"):
+        for path in sorted((copy.folder / RESULTS / part).rglob("*.parquet")):
+            table = pd.read_parquet(path).astype(str)
+            columns = sorted(table.columns)
+            found[str(path.relative_to(copy.folder))] = (
+                table[columns].sort_values(columns).reset_index(drop=True) if columns else table
+            )
+    return found
+
+
+def jobs(run):
+    """Processes of a run that run a script of the workflow, with the name of the script."""
+    found = []
+    try:
+        for process in psutil.Process(run.pid).children(recursive=True):
+            try:
+                scripts = [part for part in process.cmdline() if "/scripts/tmp" in part]
+            except psutil.Error:
+                continue
+            if scripts:
+                found.append((process, scripts[0].rsplit(".", 2)[-2]))
+    except psutil.NoSuchProcess:
+        pass
+    return found
+
+
+def start(copy):
+    command = [sys.executable, "-m", "snakemake", "all", "--cores", "2", "--rerun-incomplete"]
+    log = (copy.folder / "kills.log").open("a")
+    return subprocess.Popen(
+        [*command, "--configfile", CONFIG], cwd=copy.folder, env=copy.environment, stdout=log, stderr=log
+    )
+
+
+def kill_one(run, rng, killed):
+    """Kill a job some time after one is seen, one whose rule was killed least; False: the run ended first."""
+    waiting = rng.uniform(0, LATEST_S)
+    first = None
+    while run.poll() is None:
+        found = jobs(run)
+        if found and first is None:
+            first = time.monotonic()
+        if found and time.monotonic() - first >= waiting:
+            process, rule = min(found, key=lambda one: (killed[one[1]], one[0].pid))
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+            killed[rule] += 1
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def forget_some(copy, rng):
+    """Take results away when all are there, so that there are jobs to kill: scores, predictions, a report."""
+    parts = [path for path in (copy.folder / RESULTS).rglob("*") if path.is_file() and path.stat().st_size]
+    for path in rng.choice(np.array(sorted(map(str, parts))), min(5, len(parts)), replace=False):
+        Path(path).unlink()
+
+
+def test_after_many_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path):
+    whole, copy = (Checkout(tmp_path / name) for name in ("whole", "killed") if not (tmp_path / name).mkdir())
+    whole.snakemake("all", config=CONFIG)
+    expected = tables(whole)
+    rng, killed, n_runs, started = np.random.default_rng(SEED), Counter(), 0, time.monotonic()
+    while killed.total() < KILLS:
+        run = start(copy)
+        n_runs += 1
+        while killed.total() < KILLS and kill_one(run, rng, killed):
+            pass
+        returned = run.wait()
+        if returned == 0:
+            forget_some(copy, rng)
+    copy.snakemake("all", "--rerun-incomplete", config=CONFIG)
+
+    minutes = (time.monotonic() - started) / 60
+    print(
+        f"\n{killed.total()} jobs of {len(killed)} rules killed in {n_runs} runs and {minutes:.0f} minutes:"
+    )
+    print(", ".join(f"{rule} {n}" for rule, n in sorted(killed.items())))
+    found = tables(copy)
+    assert found.keys() == expected.keys() and len(expected) > 5
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(found[name], table, obj=name)
+    assert copy.planned("all", config=CONFIG) == {}
