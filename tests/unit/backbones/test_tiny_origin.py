@@ -66,10 +66,12 @@ def test_the_code_of_a_training_is_its_own_modules(name):
     module, _ = NETWORKS[name]
     counted = provenance.closure([module], (*provenance.NOT_COUNTED, *origin.NO_INFLUENCE))
     inside = provenance.PACKAGE / "backbones" / "tiny"
-    classes = {"tiny_gan": {inside.parent / "gan"}, "tiny_dino": {inside.parent}}  # others: a library's
-    assert {path.parent for path in counted if path.name != "__init__.py"} == {inside} | classes.get(
-        name, set()
-    )
+    classes = {
+        "tiny_gan": {inside.parent / "gan", inside.parent},
+        "tiny_dino": {inside.parent},
+    }  # others: a library's
+    shared = ("__init__.py", "recipe.py")
+    assert {path.parent for path in counted if path.name not in shared} == {inside} | classes.get(name, set())
     assert {"data.py", "trainer.py", f"{module.rpartition('.')[2]}.py"} <= {path.name for path in counted}
 
 
