@@ -153,9 +153,11 @@ def open_volumes(path: Path) -> nib.spatialimages.SpatialImage:
     PerceptError : the file is absent or not NIfTI
     """
     _must_exist(Path(path))
+    if Path(path).suffix == ".gz" and (problem := gzip_damage(path)):  # nibabel stops before the checksum
+        raise PerceptError(
+            f"{path} cannot be read to its end ({problem}): it is truncated or damaged; copy it again."
+        )
     try:
-        if Path(path).suffix == ".gz" and (problem := gzip_damage(path)):
-            raise EOFError(problem)  # nibabel stops before the checksum at the end of the stream
         return nib.load(path, keep_file_open=True)  # one pass through a compressed file, not one per block
     except NO_NIFTI as error:
         raise PerceptError(f"{path} is not readable as NIfTI ({error}).") from error
