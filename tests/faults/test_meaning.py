@@ -144,7 +144,7 @@ def twice(table):
 
 
 TRIALS = {
-    **{f"no {column}": without(column) for column in ("session", "stimulus", "split")},
+    **{f"no {column}": without(column) for column in ("session", "stimulus")},
     "a row twice": twice,
     "a row less": lambda table: table.iloc[1:].reset_index(drop=True),
     "sessions exchanged": lambda table: table.assign(session=3 - table["session"]),

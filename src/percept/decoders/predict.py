@@ -25,6 +25,8 @@ from percept.decoders.task import FITTED, Block, Targets, Task, Trainable
 from percept.decoders.units import Unit, average, grouping, units
 from percept.files import PerceptError, create_hdf5, put, write_parquet
 
+CHUNK = (16, 4096)  # rows and columns of predictions that have one checksum: 256 KiB
+
 __all__ = [
     "Fold",
     "Job",
@@ -225,11 +227,18 @@ def _create(file: h5py.File, plans: Sequence[_Plan], n_dims: int, n_samples: int
         frames = [plan.frames[name].assign(fold=plan.fold) for plan in plans if name in plan.frames]
         table = pd.concat(frames, ignore_index=True)
         group = file.create_group(name)
-        group.create_dataset("predicted", (len(table), n_dims), np.float32, fletcher32=True)
+        _create_rows(group, "predicted", (len(table), n_dims), np.float32)
         if n_samples and name == SAMPLED:
-            group.create_dataset("samples", (len(table), n_samples, n_dims), np.float16, fletcher32=True)
+            _create_rows(group, "samples", (len(table), n_samples, n_dims), np.float16)
         for column, dtype in FIELDS.items():
             put(group, column, table[column].to_numpy(dtype))
+
+
+def _create_rows(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: type) -> None:
+    """A dataset with checksums, in chunks that suit whoever writes columns and whoever reads some rows."""
+    chunks = (min(shape[0], CHUNK[0]), *shape[1:-1], min(shape[-1], CHUNK[1]))
+    checked = {"chunks": chunks, "fletcher32": True} if min(shape) else {}
+    group.create_dataset(name, shape, dtype, **checked)
 
 
 def _write_block(

@@ -86,7 +86,7 @@ def require_whole(path: str | Path) -> None:
         raise
     except (OSError, ValueError, SafetensorError) as error:
         raise PerceptError(
-            f"{path} is damaged ({error}), so what it "
+            f"{path} is missing or damaged ({error}), so what it "
             "predicts would be wrong without any error. Delete it and run the same command again; the "
             "workflow trains the decoder anew."
         ) from error

@@ -179,6 +179,8 @@ def _open(folder: str | Path) -> Iterator[h5py.File]:
         file = open_hdf5(path)
     except FileNotFoundError as error:
         raise PerceptError(f"{path} does not exist: extract the voxels of this subject first.") from error
+    except PerceptError as error:
+        raise PerceptError(f"{path} is truncated or damaged ({error.__cause__}). {AGAIN}") from error
     with file:
         yield file
 
@@ -278,11 +280,11 @@ def read_trials(folder: str | Path) -> pd.DataFrame:
     """trials.parquet, checked against betas.h5; errors as of `write_trials`."""
     path = Path(folder) / TRIALS
     trials = read_parquet(path)
-    missing = [name for name in ("session", "stimulus", "split") if name not in trials]
+    missing = [name for name in ("session", "stimulus") if name not in trials]
     if missing or trials["stimulus"].dtype.kind not in "iu":
         what = f"no column {missing[0]!r}" if missing else f"stimuli of type {trials['stimulus'].dtype}"
         raise PerceptError(
-            f"{path} has {what}, where each row is a trial with its session, its split, and its stimulus, a "
+            f"{path} has {what}, where each row is a trial with its session and its stimulus, a "
             f"whole number: images and betas could not be paired. {AGAIN}"
         )
     _check_trials(folder, trials)
