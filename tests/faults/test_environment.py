@@ -132,10 +132,13 @@ def test_a_lock_that_a_killed_run_left_is_taken_off_as_its_message_says(run, don
 
 
 def injected(copy, fault, file, tmp_path, times=1):
-    """Environment of a run in which renames to `file` go wrong some times."""
+    """Environment of a run in which renames to `file` go wrong some times.
+
+    Jobs look for modules in the folder `src` of their checkout alone.
+    """
     (tmp_path / "left").write_text("x" * times)
-    paths = os.pathsep.join(filter(None, [str(INJECTED), os.environ.get("PYTHONPATH")]))
-    return {"PYTHONPATH": paths, "FAULT": fault, "FAULT_FILE": file, "FAULT_LEFT": str(tmp_path / "left")}
+    shutil.copy(INJECTED / "sitecustomize.py", copy.folder / "src")
+    return {"FAULT": fault, "FAULT_FILE": file, "FAULT_LEFT": str(tmp_path / "left")}
 
 
 def test_a_job_that_dies_between_writing_and_renaming_leaves_nothing_and_is_made_anew(

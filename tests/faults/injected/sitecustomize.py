@@ -1,4 +1,4 @@
-"""Faults in every Python process that finds this folder in PYTHONPATH: renames cut off, or seen late.
+"""Faults in every Python process whose PYTHONPATH has a copy of this: renames cut off, or seen late.
 
 FAULT is `killed` (the process dies between writing and renaming) or `late` (the new name is seen some seconds
 after the writer has ended, as on a network file system whose attributes are cached); FAULT_FILE is the end of
