@@ -22,7 +22,7 @@ test-slurm: .venv/.installed-dev
 	dpkg --status $(SLURM) >/dev/null 2>&1 || { apt-get update && apt-get install --yes --no-install-recommends $(SLURM); }
 	$(BIN)/python -m pytest -m slurm
 
-# Damaged files, kills, full and closed disks, locks, clocks: about half an hour on two quiet cores.
+# Damaged files, kills, full and closed disks, locks, clocks.
 test-faults: .venv/.installed-dev
 	$(BIN)/python -m pytest -s -m "not slow" tests/faults
 
