@@ -26,7 +26,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from isal import isal_zlib
 from numpy.typing import ArrayLike
 
 STARTED = time.time()
@@ -308,7 +307,7 @@ def _crc_of_attributes(file: h5py.File) -> int:
 
 def crc32(data: bytes, start: int = 0) -> int:
     """CRC-32, as of gzip; `start` is that of the bytes before."""
-    return isal_zlib.crc32(data, start)
+    return zlib.crc32(data, start)
 
 
 def crc32_of(path: str | Path) -> int:
