@@ -37,6 +37,7 @@ def fresh(tmp_path_factory):
         path = copy.folder / "resources/haxby" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    (copy.folder / "resources/photographs").mkdir()  # of the GAN at full size
     return copy
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from percept.preflight import memory
+
 from .conftest import REPOSITORY
 
 BETAS, SMALL, LARGE = 2_000_000_000, 1_000_000_000, 6_000_000_000  # bytes
@@ -29,7 +31,7 @@ def asked(rule):
     name = re.search(rf"^rule {rule}:.*?mem_mb=(\w+),", rules, re.DOTALL | re.MULTILINE)[1]
     common = (REPOSITORY / "rules/common.smk").read_text()
     found = re.findall(r"^def \w+_mb\(.*?(?=^\S)", common, re.DOTALL | re.MULTILINE)
-    names = {"Path": Path}
+    names = {"Path": Path, "memory": memory}
     exec("\n".join(found), names)
     return names[name]
 

@@ -55,7 +55,7 @@ def unpack(archive: Path, root: Path) -> None:
                 ):
                     while block := member.read(1 << 20):
                         out.write(block)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
         raise PerceptError(
             f"{archive} does not hold COCO's annotations ({error}): captions and objects of the stimuli "
             f"cannot be read. Delete it and run the same command again, or put {', '.join(coco.KEYS)} "

@@ -33,7 +33,8 @@ def make(seed=0, constant=()):
         betas[position * N_TRIALS : (position + 1) * N_TRIALS, voxel] = value
     split = np.where(rng.random(len(session)) < 0.6, "train", "test")
     split[::N_TRIALS], split[1::N_TRIALS], split[2::N_TRIALS] = "train", "train", "validation"
-    trials = pd.DataFrame({"session": session.astype(np.int16), "split": split})
+    shown = np.arange(len(session), dtype=np.int32)
+    trials = pd.DataFrame({"session": session.astype(np.int16), "stimulus": shown, "split": split})
     return betas, trials, (trials["split"] == "train").to_numpy(copy=True)
 
 
