@@ -80,7 +80,7 @@ class OnCluster(Checkout):
         """What the running process has printed so far."""
         return (self.folder / "run.log").read_text()
 
-    def until(self, happened, seconds=300):
+    def until(self, happened, seconds=1200):
         """Wait until something is true of the run; its last value."""
         deadline = time.monotonic() + seconds
         while not (value := happened()):
