@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: demo test test-slow test-slurm test-faults lint install clean
+.PHONY: demo test test-slow test-slurm test-faults test-environments lint install clean
 
 demo: .venv/.installed
 	$(BIN)/snakemake --cores $(CORES) all
@@ -25,6 +25,10 @@ test-slurm: .venv/.installed-dev
 # Damaged files, kills, full and closed disks, locks, clocks.
 test-faults: .venv/.installed-dev
 	$(BIN)/python -m pytest -s -m "not slow" tests/faults
+
+# An environment per file of envs/, downloaded anew (7 GB), and the demo in them.
+test-environments: .venv/.installed-dev
+	$(BIN)/python -m pytest -m environments tests/environments
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

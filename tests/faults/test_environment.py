@@ -174,6 +174,34 @@ def test_a_file_that_is_seen_too_late_is_named_with_the_setting_and_made_anew(
     assert_same_tables(run, done)
 
 
+@pytest.mark.parametrize("megabytes", [0, 1, 4, 16])
+@pytest.mark.parametrize(
+    ("log", "made"),
+    [
+        ("extract_voxels.log", "voxels"),
+        ("train_decoder.log", "decoders"),
+        ("score_decoders.log", "evaluation"),
+        ("tabulate_results.log", "report"),
+    ],
+)
+def test_a_job_that_gets_too_little_memory_says_so_and_is_made_anew(
+    run, done, tmp_path, monkeypatch, log, made, megabytes
+):
+    shutil.rmtree(run.folder / RESULTS / made, ignore_errors=True)
+    monkeypatch.setenv("FAULT_MB", str(megabytes))
+    for name, value in injected(run, "memory", log, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    failed = again(run, check=False)
+    assert (tmp_path / "left").read_text() == ""
+    if failed.returncode != 0:  # a small job may need no more than its imports
+        said = "\n".join(path.read_text() for path in (run.folder / "logs").rglob(log))
+        assert "memory of the machine did not suffice" in said and "mem_mb" in said, failed.stderr
+    else:
+        assert megabytes > 0
+    again(run)
+    assert_same_tables(run, done)
+
+
 def shift(paths, seconds):
     for path in paths:
         about = path.lstat()

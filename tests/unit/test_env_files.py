@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +12,7 @@ from packaging.version import Version
 from snakemake.profiles import ProfileConfigFileParser
 
 from percept import provenance
+from tests.environments.conda import listed as packages
 from tests.unit.source import REPOSITORY, SCRIPTS, normal, third_party
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -22,26 +22,15 @@ BOUNDS = {
 }
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 CONSTRAINTS = (REPOSITORY / "constraints.txt").read_text().split()
-ON_PYPI = {
-    "matplotlib-base": "matplotlib",
-    "python-isal": "isal",
-    "pytorch": "torch",
-}  # conda's name -> PyPI's
 IMPORTED_BY = {"pyarrow": "pandas", "accelerate": "diffusers"}  # imported for us, by another package
 OPTIONAL = {"faiss"}  # an extra: what needs it says how to install it
 SETTINGS = "percept.config"  # imported by every script; not part of a code version
-HEAVY = {"torch", "open_clip", "transformers", "diffusers", "lightning"}
+HEAVY = {"torch", "open_clip", "transformers", "diffusers", "lightning_fabric"}
 USE_TORCH = {
     "encode_target", "encode_pool", "train_decoder", "reconstruct_images", "score_reconstructions",
     "fetch_backbone", "train_tiny_backbone", "reconstruct_splits", "score_splits", "vote_images",
     "encode_responses", "leave_voxels_out", "preflight", "train_gan",
 }  # fmt: skip
-
-
-def conda(path: Path) -> dict[str, str]:
-    """Version bounds of an environment by the name that PyPI uses."""
-    listed = [line.split(maxsplit=1) for line in yaml.safe_load(path.read_text())["dependencies"]]
-    return {ON_PYPI.get(name, name): bounds for name, bounds in listed}
 
 
 def rules() -> dict[str, str]:
@@ -89,7 +78,7 @@ def test_there_are_environments_to_check():
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_an_environment_asks_for_the_versions_of_pyproject(path):
-    listed = conda(path)
+    listed = packages(path)
     python = listed.pop("python")
     assert python.startswith(PROJECT["requires-python"])
     assert {name: bounds.replace(" ", "") for name, bounds in listed.items()} == {
@@ -127,14 +116,14 @@ def test_every_script_has_a_rule_with_an_environment():
 @pytest.mark.parametrize("script", sorted(rules()))
 def test_a_rule_imports_only_what_its_environment_has(script):
     environment = REPOSITORY / "envs" / f"{rules()[script]}.yaml"
-    available = {normal(name) for name in conda(environment)}
+    available = {normal(name) for name in packages(environment)}
     assert imported(script) - available - OPTIONAL == set(), f"missing from {environment.name}"
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_an_environment_has_nothing_that_no_rule_imports(path):
     used = set().union(*(imported(script) for script, name in rules().items() if name == path.stem))
-    listed = {normal(name) for name in conda(path)} - {"python"}
+    listed = {normal(name) for name in packages(path)} - {"python"}
     assert {name for name in listed - used if IMPORTED_BY.get(name) not in used} == set()
 
 
@@ -144,7 +133,7 @@ def test_a_rule_that_needs_no_torch_cannot_reach_it(script):
 
 
 def test_the_rules_that_use_torch_are_those_whose_environment_has_it():
-    having = {path.stem for path in ENVIRONMENTS if "torch" in conda(path)}
+    having = {path.stem for path in ENVIRONMENTS if "torch" in packages(path)}
     assert {script for script, name in rules().items() if name in having} == USE_TORCH
 
 

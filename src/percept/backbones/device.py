@@ -1,11 +1,11 @@
 """Where tensors are computed, and by how many threads."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from percept.files import PerceptError
+from percept.log import full_memory
 
 
 def use_threads(n: int) -> None:
@@ -53,23 +53,12 @@ def memory_for(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        full = _full(error)
+        full = full_memory(error)
         if full is None:
             raise
-        where, tool = full
-        reason = str(error).rpartition("DefaultCPUAllocator: ")[2].partition(". ")[0]
+        where, tool, reason = full
         raise PerceptError(
-            f"the memory of the {where} did not suffice while {what} ({reason or 'nothing more is known'}): "
+            f"the memory of the {where} did not suffice while {what} ({reason}): "
             f"{remedy}, and run the same command again; `{tool}` shows whether another process holds part "
             "of the memory."
         ) from error
-
-
-def _full(error: RuntimeError | MemoryError) -> tuple[str, str] | None:
-    """Whose memory an error says is full, and what shows how it is used; None for other errors."""
-    torch = sys.modules.get("torch")  # not imported for this: much that runs inside needs no torch
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return "GPU", "nvidia-smi"
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        return "machine", "free -h"
-    return None

@@ -1,11 +1,14 @@
-"""Faults in every Python process whose PYTHONPATH has a copy of this: renames cut off, or seen late.
+"""Faults in every Python process whose PYTHONPATH has a copy of this: at renames, and of memory.
 
 FAULT is `killed` (the process dies between writing and renaming) or `late` (the new name is seen some seconds
 after the writer has ended, as on a network file system whose attributes are cached); FAULT_FILE is the end of
-the path, FAULT_LEFT a file with as many characters as times are left.
+the path. Or it is `memory`: a job that has imported what it needs may have FAULT_MB more; FAULT_FILE is the
+end of its log. FAULT_LEFT is a file with as many characters as times are left.
 """
 
+import logging
 import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -33,5 +36,18 @@ def _faulty(self: Path, target: Path) -> Path:
     return target
 
 
-if "FAULT_FILE" in os.environ:
+class _Limited(logging.FileHandler):
+    """The log of a job, which is opened when its modules are imported and nothing is read yet."""
+
+    def __init__(self, filename: str, mode: str = "a") -> None:
+        super().__init__(filename, mode)
+        if str(filename).endswith(os.environ["FAULT_FILE"]) and _left():
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize() + int(float(os.environ["FAULT_MB"]) * 2**20)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if os.environ.get("FAULT") == "memory":
+    logging.FileHandler = _Limited
+elif "FAULT_FILE" in os.environ:
     Path.replace = _faulty

@@ -9,11 +9,11 @@ from functools import partial
 
 import pandas as pd
 import torch
-from lightning.fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
 from percept.backbones.device import choose, memory_for
 from percept.decoders.training import checkpoint, parallel, preflight, seeds, signals, state
+from percept.decoders.training.fabric import Fabric
 from percept.decoders.training.job import Job, Outcome
 from percept.decoders.training.learner import Data, Learner
 from percept.decoders.training.loop import SETTLED, Loop

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from percept.decoders.training import chunked, parallel, preflight, seeds
+from percept.decoders.training.fabric import Fabric
 from percept.decoders.training.job import Job, Plan, Row
 from percept.decoders.training.learner import Batch, Data, Learner, When
 from percept.decoders.training.ledger import Ledger

@@ -11,14 +11,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException
 
 from percept.backbones.device import choose
+from percept.decoders.training.fabric import DDPStrategy, Fabric, LightningEnvironment, MixedPrecision
 from percept.decoders.training.settings import TrainingConfig
 from percept.files import PerceptError
 from percept.log import FORMAT

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""A stand-in for conda, which makes virtual environments from the package lists in `envs/`.
+
+It answers what Snakemake asks conda, and nothing else: who are you, and `env create`. Packages come from
+PyPI, at the versions that were tested. What it makes is closed: Snakemake appends its own search path to that
+of every script, so that a package which an environment lacks would be found in Snakemake's; `closed.py`
+refuses those.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+CONSTRAINTS = HERE.parents[1] / "constraints.txt"
+VERSION = "24.9.2"  # Snakemake wants 24.7.1 or newer
+ON_PYPI = {
+    "matplotlib-base": "matplotlib",
+    "python-isal": "isal",
+    "pytorch": "torch",
+}  # conda's name -> PyPI's
+
+
+def listed(path: Path) -> dict[str, str]:
+    """Version bounds of an environment by the name that PyPI uses."""
+    lines = [line.split(maxsplit=1) for line in yaml.safe_load(path.read_text())["dependencies"]]
+    return {ON_PYPI.get(name, name): bounds for name, bounds in lines}
+
+
+def install(folder: Path) -> dict[str, str]:
+    """Put the stand-in into a folder; what the environment of Snakemake has to hold for it."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    (programs / "conda").write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')
+    (programs / "conda").chmod(0o755)
+    (programs / "activate").write_text('source "$1/bin/activate"\n')
+    return {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "STAND_IN": str(folder)}
+
+
+def create(path: Path, prefix: Path) -> None:
+    """Make a closed virtual environment with the packages of a file, and nothing else."""
+    packages = listed(path)
+    del packages["python"]
+    subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
+    python = prefix / "bin/python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    wanted = [f"{name}{bounds.replace(' ', '')}" for name, bounds in packages.items()]
+    subprocess.run([*pip, "--constraint", CONSTRAINTS, *wanted], check=True)
+    (site,) = (prefix / "lib").glob("python3*/site-packages")
+    shutil.copy(HERE / "closed.py", site / "sitecustomize.py")
+
+
+def main(arguments: list[str]) -> int:
+    """Answer one command."""
+    match arguments:
+        case ["info", "--json"]:
+            print(json.dumps({"conda_prefix": os.environ["STAND_IN"], "platform": "linux-64"}))
+        case ["--version"]:
+            print(f"conda {VERSION}")
+        case ["config", "--get", "channel_priority", "--json"]:
+            print(json.dumps({"get": {"channel_priority": "strict"}}))
+        case ["env", "create", "--quiet", "--no-default-packages", "--file", path, "--prefix", prefix]:
+            create(Path(path), Path(prefix))
+        case _:
+            print(f"the stand-in for conda was not made for: conda {' '.join(arguments)}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
