@@ -5,8 +5,10 @@ CORES ?= all
 
 .PHONY: demo test test-slow test-slurm test-faults test-environments lint install clean
 
+# While jobs wait, Snakemake weighs all of them anew once per such timespan: at its default of one second, a twentieth
+# of two cores.
 demo: .venv/.installed
-	$(BIN)/snakemake --cores $(CORES) all
+	$(BIN)/snakemake --cores $(CORES) all --max-jobs-per-timespan 100/10s
 	@echo "Open results/twin/report/index.html"
 
 test: .venv/.installed-dev
