@@ -10,6 +10,12 @@ if not workflow.overwrite_configfiles:
     configfile: "config/config.yaml"
 
 
+# An image that holds the environments of all rules, made with --containerize: docs/environments.md.
+if config.get("container"):
+
+    containerized: config["container"]
+
+
 report: "workflow/report/workflow.rst"
 
 

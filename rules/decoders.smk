@@ -10,6 +10,7 @@ rule train_decoder:
         f"{LOGS}/decoders/{{subject}}/{{decoder}}/seed-{{seed}}/train_decoder.log",
     benchmark:
         f"{BENCHMARKS}/decoders/{{subject}}/{{decoder}}/seed-{{seed}}/train_decoder.tsv"
+    priority: decoder_priority
     conda:
         "../envs/decoding.yaml"
     threads: decoder_threads()

@@ -84,6 +84,7 @@ if CONFIG.reconstructions:
             f"{LOGS}/evaluation/{{subject}}/score_reconstructions.log",
         benchmark:
             f"{BENCHMARKS}/evaluation/{{subject}}/score_reconstructions.tsv"
+        priority: FIRST
         conda:
             "../envs/decoding.yaml"
         threads: 4 if metric_gpus() else 1

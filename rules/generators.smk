@@ -13,6 +13,7 @@ rule reconstruct_images:
         f"{BENCHMARKS}/generators/{{subject}}/{{reconstruction}}/reconstruct_images.tsv"
     wildcard_constraints:
         reconstruction="|".join(MADE) or "none",
+    priority: SHOWN
     conda:
         "../envs/decoding.yaml"
     threads: generator_threads
@@ -83,6 +84,7 @@ if VOTES:
             f"{LOGS}/generators/{{subject}}/vote_images.log",
         benchmark:
             f"{BENCHMARKS}/generators/{{subject}}/vote_images.tsv"
+        priority: FIRST
         conda:
             "../envs/decoding.yaml"
         threads: 4 if vote_gpus() else 1

@@ -139,6 +139,12 @@ def generator_threads(wildcards):
     return 4 if generator_gpus(wildcards) else 1
 
 
+def decoder_priority(wildcards):
+    """Decoders of images first: what is made of them takes longest, and ends in one job."""
+    shown = {name for one in CONFIG.reconstructions.values() for name in one.roles.values()}
+    return SHOWN if wildcards.decoder in shown else 0
+
+
 def decoder_threads():
     """Threads that train a decoder; a twin is so small that two jobs side by side are quicker."""
     return 1 if DATASET.kind == "twin" else 4

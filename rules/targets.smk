@@ -11,6 +11,7 @@ rule encode_target:
         f"{LOGS}/targets/{{target}}/encode_target.log",
     benchmark:
         f"{BENCHMARKS}/targets/{{target}}/encode_target.tsv"
+    priority: FIRST
     conda:
         "../envs/decoding.yaml"
     threads: target_threads

@@ -256,6 +256,11 @@ class BaseConfig(Section):
     encodings: dict[Identifier, EncodingConfig] = Field(
         {}, description="Encoding models: responses of every voxel or vertex, predicted from a target."
     )
+    container: str | None = Field(
+        None,
+        description="Image that holds the environments of all rules, such as docker://registry/percept:0.1; "
+        "used with `--software-deployment-method conda apptainer` (docs/environments.md).",
+    )
 
     @model_validator(mode="after")
     def _split_fits_dataset(self) -> "BaseConfig":

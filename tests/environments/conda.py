@@ -35,9 +35,11 @@ def listed(path: Path) -> dict[str, str]:
 def install(folder: Path) -> dict[str, str]:
     """Put the stand-in into a folder; what the environment of Snakemake has to hold for it."""
     programs = folder / "bin"
-    programs.mkdir(parents=True)
+    programs.mkdir(parents=True, exist_ok=True)
     (programs / "conda").write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')
     (programs / "conda").chmod(0o755)
+    (programs / "apptainer").write_text("#!/bin/sh\necho apptainer version 1.3.4\n")  # for plans alone
+    (programs / "apptainer").chmod(0o755)
     (programs / "activate").write_text('source "$1/bin/activate"\n')
     return {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "STAND_IN": str(folder)}
 

@@ -26,7 +26,7 @@ def test_the_demo_runs_on_slurm_as_the_readme_says(cluster, tmp_path):
     ended = cluster.ended()
     print(done.stdout[-1500:], "\n".join(map(str, ended)), sep="\n")
     submitted = {rule: n for rule, n in planned.items() if rule not in LOCAL}
-    assert len(ended) == sum(submitted.values()) > 80
+    assert len(ended) == sum(submitted.values()) > 50
     assert {job["state"] for job in ended} == {"COMPLETED"} and {job["account"] for job in ended} == {"lab"}
     counted = {rule: sum(job["rule"] == rule for job in ended) for rule in submitted}
     assert counted == submitted
