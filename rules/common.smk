@@ -56,9 +56,9 @@ SWEEP_TABLES = [f"{RESULTS}/report/sweeps/{name}.parquet" for name in CONFIG.swe
 SWEEP_FIGURES = [f"{RESULTS}/report/sweeps/{name}.svg" for name in CONFIG.sweeps]
 VOTES = [name for name, one in CONFIG.reconstructions.items() if one.generator.chooses_from]
 MADE = [name for name in CONFIG.reconstructions if name not in VOTES]
-# Which of the jobs that could run comes first: what most others wait for, then what images are made from. The longest
-# chain of a subject ends in one job that scores all its images; beside it there is enough else to do.
-FIRST, SHOWN = 2, 1
+# Which of the jobs that could run comes first: what most others wait for, then what images are made from, then the other
+# decoders. The longest chain of a subject ends in one job that scores all its images; beside it there is enough to do.
+FIRST, SHOWN, DECODED = 3, 2, 1
 GALLERY = [f"{RESULTS}/report/gallery.html"] if CONFIG.reconstructions else []
 SYSTEMS = list(
     systems.members(config["decoders"], config["reconstructions"])

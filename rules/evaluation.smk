@@ -42,6 +42,7 @@ rule score_decoders:
         f"{LOGS}/evaluation/{{subject}}/score_decoders.log",
     benchmark:
         f"{BENCHMARKS}/evaluation/{{subject}}/score_decoders.tsv"
+    priority: FIRST
     conda:
         "../envs/report.yaml"
     threads: 1

@@ -24,6 +24,12 @@ ON_PYPI = {
     "python-isal": "isal",
     "pytorch": "torch",
 }  # conda's name -> PyPI's
+# Enough for a plan, in which Snakemake asks the conda of the image who it is: it runs here what should run there.
+APPTAINER = """#!/bin/bash
+[ "$1" = --version ] && exec echo apptainer version 1.3.4
+while [ "$#" -gt 0 ] && [ "$1" != -c ]; do shift; done
+[ "$#" -gt 1 ] && exec bash -c "$2"
+"""
 
 
 def listed(path: Path) -> dict[str, str]:
@@ -38,7 +44,7 @@ def install(folder: Path) -> dict[str, str]:
     programs.mkdir(parents=True, exist_ok=True)
     (programs / "conda").write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')
     (programs / "conda").chmod(0o755)
-    (programs / "apptainer").write_text("#!/bin/sh\necho apptainer version 1.3.4\n")  # for plans alone
+    (programs / "apptainer").write_text(APPTAINER)
     (programs / "apptainer").chmod(0o755)
     (programs / "activate").write_text('source "$1/bin/activate"\n')
     return {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "STAND_IN": str(folder)}

@@ -143,18 +143,30 @@ def over_subjects(long: pd.DataFrame, items: pd.DataFrame, settings: EvaluationC
     long, items : tables of several subjects
     """
     long, items = _one_rule(_of_subjects(long)), _one_rule(chosen(items))
-    averaged = long.groupby([*KEY, "subject"], dropna=False, sort=False)[["value", *COMMON]].mean()
-    notes = {key: _notes(group) for key, group in long.groupby(KEY, dropna=False, sort=False)["note"]}
-    per_item = dict(_per_item(items[items["metric"] != "median_rank"]))
-    records = []
-    for key, by_subject in averaged.reset_index().groupby(KEY, dropna=False, sort=False):
-        record = dict(zip(KEY, key, strict=True)) | by_subject[["value", *COMMON]].mean().to_dict()
-        record |= {"subject": MEAN, "n": len(by_subject), "note": notes[key]}
-        if key in per_item:
-            interval = _interval_over_subjects(per_item[key], settings)
-            record |= {"ci_low": interval.low, "ci_high": interval.high}
-        records.append(record)
-    return conform(pd.DataFrame(records))
+    by_subject = long.groupby([*KEY, "subject"], dropna=False, sort=False)[["value", *COMMON]].mean()
+    subjects = by_subject.reset_index().groupby(KEY, dropna=False, sort=False)
+    means = subjects[["value", *COMMON]].mean().assign(n=subjects.size()).reset_index()
+    noted = long[long["note"].notna()].groupby(KEY, dropna=False, sort=False)["note"]
+    notes = {_hashable(key): _notes(group) for key, group in noted}
+    intervals = {
+        key: _interval_over_subjects(values, settings)
+        for key, values in _per_item(items[items["metric"] != "median_rank"])
+    }
+    keys = [_hashable(key) for key in means[KEY].itertuples(index=False)]
+    ends = [intervals.get(key) for key in keys]
+    return conform(
+        means.assign(
+            subject=MEAN,
+            note=[notes.get(key) for key in keys],
+            ci_low=[None if each is None else each.low for each in ends],
+            ci_high=[None if each is None else each.high for each in ends],
+        )
+    )
+
+
+def _hashable(key: Iterable[object]) -> tuple:
+    """The key of a group, with None for what is missing: the kinds of missing values are not equal."""
+    return tuple(None if pd.isna(part) else part for part in key)
 
 
 def _of_subjects(long: pd.DataFrame) -> pd.DataFrame:
@@ -185,12 +197,13 @@ def _per_item(items: pd.DataFrame) -> Iterator[tuple[tuple, NDArray]]:
     item = ["stimulus", "run"]
     rows = items.fillna({"run": -1})
     rows = rows.groupby([*KEY, "subject", *item], dropna=False, sort=False)["value"].mean().reset_index()
-    for key, group in rows.groupby(KEY, dropna=False, sort=False):
-        subject = np.unique(group["subject"].to_numpy(dtype=object), return_inverse=True)[1]
-        each, at = np.unique(group[item].to_numpy(np.int64), axis=0, return_inverse=True)
-        values = np.full((len(each), subject.max() + 1), np.nan)
-        values[at, subject] = group["value"]
-        yield key, values
+    numbered = [rows.groupby(part).ngroup().to_numpy() for part in ("subject", item)]  # ascending
+    all_values = rows["value"].to_numpy()
+    for key, places in rows.groupby(KEY, dropna=False, sort=False).indices.items():
+        (subjects, subject), (each, at) = (np.unique(one[places], return_inverse=True) for one in numbered)
+        values = np.full((len(each), len(subjects)), np.nan)
+        values[at, subject] = all_values[places]
+        yield _hashable(key), values
 
 
 def _interval_over_subjects(values: NDArray, settings: EvaluationConfig) -> Interval:

@@ -45,7 +45,10 @@ def _table(name: str, rows: pd.DataFrame, differences: pd.DataFrame, nouns: spec
         "notes": shared_notes(method[method.value.notna()].note.tolist()),
         "key": _key_numbers(method),
         "columns": [nouns.fill(spec.load().rows[one].label) for one in shown],
-        "lines": [_line(metric, mine, paired, shown, nouns) for metric in metrics_of(method)],
+        "lines": [
+            _line(metric, _by_control(mine, metric), _by_control(paired, metric), shown, nouns)
+            for metric in metrics_of(method)
+        ],
     }
 
 
@@ -62,42 +65,48 @@ def _key_numbers(method: pd.DataFrame) -> str:
     return " · ".join(parts)
 
 
+def _by_control(rows: pd.DataFrame, metric: str) -> dict[str | None, Any]:
+    """Control -> its first row of a metric, as a tuple with names; None stands for the method itself."""
+    own = rows[rows.metric == metric]
+    controls = [None if pd.isna(control) else control for control in own.control]
+    return dict(reversed([*zip(controls, own.itertuples(index=False), strict=True)]))
+
+
 def _line(
-    name: str, rows: pd.DataFrame, differences: pd.DataFrame, shown: list[str], nouns: spec.Words
+    name: str,
+    rows: dict[str | None, Any],
+    differences: dict[str | None, Any],
+    shown: list[str],
+    nouns: spec.Words,
 ) -> dict[str, Any]:
-    metric = spec.load().metric(name)
-    own = rows[rows.metric == name]
-    method = own[own.control.isna()].iloc[0]
+    metric, method = spec.load().metric(name), rows[None]
     line = {"label": metric.label, "hint": _hint(metric, method), "reads": nouns.fill(metric.reads)}
     if pd.isna(method.value):
         return line | {"missing": reason(method.note), "cells": []}
     cells = [_cell(method, metric)]
-    for control in shown:
-        other = own[own.control == control]
-        paired = differences[(differences.metric == name) & (differences.control == control)]
-        cells.append(_cell(other.iloc[0] if len(other) else None, metric, paired))
+    cells += [_cell(rows.get(control), metric, differences.get(control)) for control in shown]
     return line | {"missing": "", "cells": cells}
 
 
-def _hint(metric: spec.Metric, method: pd.Series) -> str:
+def _hint(metric: spec.Metric, method: Any) -> str:  # noqa: ANN401 (a row)
     """How to take the number: what the method scores by guessing, or which way is up."""
     if metric.better == "lower":
         return "lower is better"
     return "" if pd.isna(method.chance) else f"chance {formats.score(method.chance, metric)}"
 
 
-def _cell(row: pd.Series | None, metric: spec.Metric, paired: pd.DataFrame | None = None) -> dict[str, str]:
+def _cell(row: Any, metric: spec.Metric, paired: Any = None) -> dict[str, str]:  # noqa: ANN401 (rows)
     cell = {"value": formats.MISSING, "interval": "", "difference": "", "verdict": ""}
     if row is None:
         return cell
     cell["value"] = formats.score(row.value, metric)
     cell["interval"] = formats.interval(row.ci_low, row.ci_high, metric)
-    if paired is not None and len(paired):
-        cell |= difference(paired.iloc[0], metric)
+    if paired is not None:
+        cell |= difference(paired, metric)
     return cell
 
 
-def difference(row: pd.Series, metric: spec.Metric) -> dict[str, str]:
+def difference(row: Any, metric: spec.Metric) -> dict[str, str]:  # noqa: ANN401 (a row)
     """A paired difference with its interval, as text, and whether that is better or worse for certain."""
     sign = "+" if row.difference > 0 else ""
     ends = formats.interval(row.ci_low, row.ci_high, metric)
