@@ -58,7 +58,7 @@ VOTES = [name for name, one in CONFIG.reconstructions.items() if one.generator.c
 MADE = [name for name in CONFIG.reconstructions if name not in VOTES]
 # Which of the jobs that could run comes first: what most others wait for, then what images are made from, then the other
 # decoders. The longest chain of a subject ends in one job that scores all its images; beside it there is enough to do.
-FIRST, SHOWN, DECODED = 3, 2, 1
+FIRST, SECOND, THIRD = 3, 2, 1  # priorities
 GALLERY = [f"{RESULTS}/report/gallery.html"] if CONFIG.reconstructions else []
 SYSTEMS = list(
     systems.members(config["decoders"], config["reconstructions"])

@@ -13,7 +13,7 @@ rule reconstruct_images:
         f"{BENCHMARKS}/generators/{{subject}}/{{reconstruction}}/reconstruct_images.tsv"
     wildcard_constraints:
         reconstruction="|".join(MADE) or "none",
-    priority: SHOWN
+    priority: SECOND
     conda:
         "../envs/decoding.yaml"
     threads: generator_threads

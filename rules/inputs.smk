@@ -142,7 +142,7 @@ def generator_threads(wildcards):
 def decoder_priority(wildcards):
     """Decoders of images first: what is made of them takes longest, and ends in one job."""
     shown = {name for one in CONFIG.reconstructions.values() for name in one.roles.values()}
-    return SHOWN if wildcards.decoder in shown else DECODED
+    return SECOND if wildcards.decoder in shown else THIRD
 
 
 def decoder_threads():

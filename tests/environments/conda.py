@@ -24,7 +24,7 @@ ON_PYPI = {
     "python-isal": "isal",
     "pytorch": "torch",
 }  # conda's name -> PyPI's
-# Enough for a plan, in which Snakemake asks the conda of the image who it is: it runs here what should run there.
+# Enough for a plan, in which Snakemake asks the conda of the image who it is: the question is answered here.
 APPTAINER = """#!/bin/bash
 [ "$1" = --version ] && exec echo apptainer version 1.3.4
 while [ "$#" -gt 0 ] && [ "$1" != -c ]; do shift; done
