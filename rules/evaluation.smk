@@ -10,6 +10,7 @@ rule compute_limits:
         f"{LOGS}/evaluation/{{subject}}/compute_limits.log",
     benchmark:
         f"{BENCHMARKS}/evaluation/{{subject}}/compute_limits.tsv"
+    priority: FIRST
     conda:
         "../envs/data.yaml"
     threads: 1
@@ -207,6 +208,7 @@ rule measure_noise_ceiling:
         f"{LOGS}/evaluation/{{subject}}/measure_noise_ceiling.log",
     benchmark:
         f"{BENCHMARKS}/evaluation/{{subject}}/measure_noise_ceiling.tsv"
+    priority: FIRST
     conda:
         "../envs/data.yaml"
     threads: 1
