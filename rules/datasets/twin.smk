@@ -11,7 +11,7 @@ rule simulate_experiment:
         f"{BENCHMARKS}/datasets/simulate_experiment.tsv"
     conda:
         "../../envs/data.yaml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),

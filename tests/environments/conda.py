@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -39,7 +40,10 @@ def listed(path: Path) -> dict[str, str]:
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Put the stand-in into a folder; what the environment of Snakemake has to hold for it."""
+    """Put the stand-in into a folder; what the environment of Snakemake has to hold for it.
+
+    With STAND_IN_EMPTY beside, environments are empty folders: for commands that make them and nothing else.
+    """
     programs = folder / "bin"
     programs.mkdir(parents=True, exist_ok=True)
     (programs / "conda").write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')
@@ -73,7 +77,10 @@ def main(arguments: list[str]) -> int:
         case ["config", "--get", "channel_priority", "--json"]:
             print(json.dumps({"get": {"channel_priority": "strict"}}))
         case ["env", "create", "--quiet", "--no-default-packages", "--file", path, "--prefix", prefix]:
-            create(Path(path), Path(prefix))
+            make = Path.mkdir if "STAND_IN_EMPTY" in os.environ else partial(create, Path(path))
+            make(Path(prefix))
+        case ["clean", *_]:  # what was downloaded is not kept
+            pass
         case _:
             print(f"the stand-in for conda was not made for: conda {' '.join(arguments)}", file=sys.stderr)
             return 2

@@ -37,6 +37,7 @@ def fresh(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in conda.install(tmp_path_factory.mktemp("conda")).items():
             patch.setenv(name, value)
+        patch.setenv("STAND_IN_EMPTY", "1")
         yield prepared(tmp_path_factory)
 
 

@@ -103,18 +103,19 @@ def test_shuffled_pairing_is_at_chance(results, metric):
 def test_the_measured_noise_ceiling_is_the_analytic_one(demo, subject):
     """Reliability averaged over voxels; they share limiting noise, so its error is that of whole twins.
 
-    Simulated twins of this size have a standard deviation of 0.0022 in the mean reliability, and NSD's
-    estimator a bias of -0.0017, because a z-score over the same repeats takes some of the noise away.
+    Eleven simulated twins of this size had a standard deviation of 0.0038 in the mean reliability (of 150
+    test images: 0.0022), and NSD's estimator has a bias of -0.0017, because a z-score over the same repeats
+    takes some of the noise away.
     """
     folder = demo.folder
     voxels = store.read_voxels(folder / f"results/twin/voxels/{subject}")
     known = truth.read(folder / "resources/twin", subject)
-    shape = {"subj01": (20, 24, 18), "subj02": (19, 25, 17)}[subject]
+    shape = {"subj01": (20, 24, 18)}[subject]
     flat = np.ravel_multi_index(voxels[["i", "j", "k"]].to_numpy().T, shape)
     measured, analytic = voxels["ncsnr"].to_numpy(float), known.at(flat).ncsnr()
     seen = voxels["nsdgeneral"].notna().to_numpy() & np.isfinite(measured)
     reliability = [(snr[seen] ** 2 / (1 + snr[seen] ** 2)).mean() for snr in (measured, analytic)]
-    assert abs(reliability[0] - reliability[1] + 0.0017) < 3 * 0.0022
+    assert abs(reliability[0] - reliability[1] + 0.0017) < 3 * 0.0038
 
 
 def test_the_audit_passes(report):

@@ -5,4 +5,4 @@ from percept.datasets.twin import write
 
 log.to_file(snakemake.log[0])
 dataset = config.dataset(snakemake.params.dataset)
-write.write_experiment(dataset, dataset.root)
+write.write_experiment(dataset, dataset.root, snakemake.threads)

@@ -1,6 +1,6 @@
 """Which voxels are perturbed together: one alone, those of a region, those of a small cube."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -69,10 +69,14 @@ GROUPINGS: dict[str, Callable[[pd.DataFrame, int, int], list[Group]]] = {
 }
 
 
-def centre(table: pd.DataFrame, group: Group) -> dict[str, float]:
-    """Mean place i, j, k of a group in the volume; empty where a table has no places."""
-    axes = [axis for axis in ("i", "j", "k") if axis in table]
-    return table.iloc[group.voxels][axes].astype(float).mean().to_dict()
+def places(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Place i, j, k of every voxel (voxel,) in the volume; empty where a table has no places."""
+    return {axis: table[axis].to_numpy(float) for axis in ("i", "j", "k") if axis in table}
+
+
+def centre(places: Mapping[str, NDArray[np.float64]], group: Group) -> dict[str, float]:
+    """Mean place of a group, by axis."""
+    return {axis: float(values[group.voxels].mean()) for axis, values in places.items()}
 
 
 def random_sets(n: int, size: int, n_sets: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -20,7 +20,8 @@ from percept.interpretation.leave_one_out import Effect, Probe
 from percept.targets import store
 
 Images = NDArray[np.uint8]
-Compare = Callable[[Images, Images], dict[str, NDArray[np.float64]]]  # name -> (n,) change, 0: the same
+Changes = dict[str, NDArray[np.float64]]  # name -> (n,), 0: the same
+Compare = Callable[[Images, Sequence[Images]], list[Changes]]  # of one set to each of several
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def effects(probe: Probe, groups: Sequence[Group], maker: Maker, shots: Shots) -
         drawn = np.sort(outside[random_sets(len(outside), size, shots.draws, rng)], axis=1)
         replaced = [(group.voxels, 0), (part, 0), *((one, at) for at, one in enumerate(drawn))]
         moves = [probe.after(*one)[maker.shown] - before for one in replaced]
-        found = [shots.compare(intact, made) for made in maker.images(moves)]
+        found = shots.compare(intact, maker.images(moves))
         whole, matched, *null = (np.stack(list(one.values()), axis=1) for one in found)  # (image, metric)
         means = np.array([one.mean(axis=0) for one in null])
         yield Effect(group, tuple(found[0]), size, matched, whole.mean(axis=0), means, used=1)
@@ -133,10 +134,15 @@ def comparison(network: str) -> Compare:
         )
     names = [name for name in metric.layers(network) if name != metric.LOGITS]
 
-    def compare(first: Images, second: Images) -> dict[str, NDArray[np.float64]]:
-        one, other = judge.features(first), judge.features(second)
-        found = {f"image_{name}": 1 - _cosine(one[name], other[name]) for name in names}
-        return {**found, "image_pixels": 1 - _correlation(first, second)}
+    def compare(first: Images, others: Sequence[Images]) -> list[Changes]:
+        ends = np.cumsum([len(first), *map(len, others)])  # one pass for all of them
+        looked = judge.features(np.concatenate([first, *others]))
+        one, *rest = zip(*(np.split(looked[name], ends[:-1]) for name in names), strict=True)
+        return [
+            {f"image_{name}": 1 - _cosine(*pair) for name, *pair in zip(names, one, other, strict=True)}
+            | {"image_pixels": 1 - _correlation(first, images)}
+            for other, images in zip(rest, others, strict=True)
+        ]
 
     return compare
 

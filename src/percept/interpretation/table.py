@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from percept.interpretation.groups import centre
+from percept.interpretation.groups import centre, places
 from percept.interpretation.leave_one_out import Effect
 from percept.statistics import benjamini_hochberg, bootstrap, percentile_interval, permutation_p
 
@@ -40,14 +40,14 @@ def rows(
     resamples, confidence : of the intervals; images are resampled, the same ones for all scores of a group
     """
     records: list[dict[str, Any]] = []
-    waiting = iter(effects)
+    waiting, where = iter(effects), places(voxels)
     while some := list(islice(waiting, AT_ONCE)):
         values = np.concatenate([one.changes for one in some], axis=1)  # (image, group x metric)
         draws = bootstrap(values, resamples, np.random.default_rng(seed))
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         ends = iter(np.quantile(draws, tails, axis=0).T.tolist())
         for effect in some:
-            records += _records(effect, confidence, centre(voxels, effect.group), ends)
+            records += _records(effect, confidence, centre(where, effect.group), ends)
     return pd.DataFrame(records)
 
 

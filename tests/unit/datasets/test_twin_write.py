@@ -37,6 +37,15 @@ def ds(tmp_path_factory):
     )
 
 
+def test_scenes_painted_side_by_side_are_the_same(ds, root, tmp_path):
+    write.write_experiment(ds, tmp_path, processes=2)
+    parts = ("nsddata_stimuli", "nsddata/stimuli")
+    names = [path.relative_to(tmp_path) for part in parts for path in (tmp_path / part).rglob("*.*")]
+    names += [Path("truth/features.h5")]
+    assert len(names) > 60
+    assert [name for name in names if (tmp_path / name).read_bytes() != (root / name).read_bytes()] == []
+
+
 @pytest.fixture(scope="module")
 def root(ds):
     write.write_experiment(ds, ds.root)

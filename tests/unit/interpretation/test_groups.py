@@ -10,6 +10,7 @@ from percept.interpretation.groups import (
     blocks,
     centre,
     matched_size,
+    places,
     random_sets,
     regions,
     voxels,
@@ -46,8 +47,8 @@ def test_voxels_are_named_by_their_place_where_they_have_one():
 
 
 def test_the_place_of_a_group_is_its_mean():
-    assert centre(TABLE, Group("block", "x", np.array([0, 1]))) == {"i": 1.0, "j": 0.5, "k": 0.0}
-    assert centre(TABLE[["streams"]], Group("block", "x", np.array([0]))) == {}
+    assert centre(places(TABLE), Group("block", "x", np.array([0, 1]))) == {"i": 1.0, "j": 0.5, "k": 0.0}
+    assert centre(places(TABLE[["streams"]]), Group("block", "x", np.array([0]))) == {}
 
 
 def test_random_sets_have_no_voxel_twice():

@@ -42,9 +42,9 @@ def maker(**given):
     return of, Maker(Painter(), roles, rows, **settings)
 
 
-def brightness(first, second):
-    gap = np.abs(first.astype(float) - second).mean(axis=(1, 2, 3))
-    return {"image_brightness": gap}
+def brightness(first, others):
+    gaps = (np.abs(first.astype(float) - other).mean(axis=(1, 2, 3)) for other in others)
+    return [{"image_brightness": gap} for gap in gaps]
 
 
 def test_no_change_makes_the_same_image():
@@ -75,7 +75,8 @@ def test_regions_have_a_null_of_their_size():
     first, second = effects(of, regions, own, Shots(brightness, 6, 0))
     assert first.names == ("image_brightness",) and first.null.shape == (6, 1) and first.used == 1
     moved = of.after(np.arange(4))[own.shown] - of.before[own.shown]
-    expected = brightness(*own.images([np.zeros_like(moved), moved]))["image_brightness"]
+    intact, *changed = own.images([np.zeros_like(moved), moved])
+    expected = brightness(intact, changed)[0]["image_brightness"]
     np.testing.assert_allclose(first.changes[:, 0], expected)
     np.testing.assert_allclose(first.whole, expected.mean())
     assert second.size == 2 and second.whole[0] > 0
@@ -104,7 +105,7 @@ def test_equal_images_do_not_differ_and_unlike_ones_do():
     compare = comparison("tiny_clip")
     scenes = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3)).astype(np.uint8)
     scenes[0] = 7
-    same, other = compare(scenes, scenes), compare(scenes, scenes[[1, 2, 0]])
+    same, other = compare(scenes, [scenes, scenes[[1, 2, 0]]])
     assert same.keys() == {"image_tiny_clip", "image_pixels"}
     for name in same:
         np.testing.assert_allclose(same[name], 0, atol=1e-6)

@@ -1,8 +1,10 @@
 """Write a twin: a small NSD in the tree of the bucket, file by file as released."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import nibabel as nib
@@ -30,8 +32,12 @@ TRIAL_S = {"func1pt8mm": 4 / 3, "func1mm": 1.0}
 EMPTY = ("floc-faces", "aTL-faces")  # the label that the last subject does not have
 
 
-def write_experiment(ds: TwinDataset, root: str | Path) -> None:
+def write_experiment(ds: TwinDataset, root: str | Path, processes: int = 1) -> None:
     """Write what all subjects share: design, stimulus table, images, annotations, features.
+
+    Parameters
+    ----------
+    processes : that paint side by side; the files are the same for any number
 
     Raises
     ------
@@ -44,7 +50,7 @@ def write_experiment(ds: TwinDataset, root: str | Path) -> None:
     tables.write_stim_info(table, root)
     pictures = composed(ds, design)
     log.info("painting %d scenes", len(pictures))
-    space = _write_images(pictures, design, root)
+    space = _write_images(pictures, design, root, processes)
     _write_features(space, np.array([scene.stimulus for scene in pictures]), root)
     coco.write(pictures, table, root)
     write_parquet(describe(pictures), root / truths.SCENES)
@@ -66,18 +72,40 @@ def composed(ds: TwinDataset, design: Design) -> list[scenes.Scene]:
     return pictures
 
 
-def _write_images(pictures: list[scenes.Scene], design: Design, root: Path) -> feature_space.Space:
+class Painted(NamedTuple):
+    """An image, as the file of images holds it, and its local features."""
+
+    image: NDArray[np.uint8]
+    packed: bytes
+    early: NDArray[np.float32]
+
+
+def _paint(scene: scenes.Scene) -> Painted:
+    image = scenes.paint(scene)
+    return Painted(image, isal_zlib.compress(image.tobytes(), 1), feature_space.early(image))
+
+
+def _painted(pictures: list[scenes.Scene], processes: int) -> Iterator[Painted]:
+    if processes == 1:
+        yield from map(_paint, pictures)
+    else:
+        with ProcessPoolExecutor(processes) as pool:
+            yield from pool.map(_paint, pictures, chunksize=4)
+
+
+def _write_images(
+    pictures: list[scenes.Scene], design: Design, root: Path, processes: int
+) -> feature_space.Space:
     """Paint every scene once: into the image file, as a PNG if shared, and into the feature space."""
     early, semantic = [], []
     with atomic(root / keys.STIMULI) as temporary, h5py.File(temporary, "w") as file:
         shape = (keys.N_STIMULI, scenes.SIZE, scenes.SIZE, 3)  # images that nobody sees take no space
         bricks = file.create_dataset("imgBrick", shape, np.uint8, chunks=(1, *shape[1:]), compression=1)
-        for scene in pictures:
-            image = scenes.paint(scene)
-            bricks.id.write_direct_chunk((scene.stimulus, 0, 0, 0), isal_zlib.compress(image.tobytes(), 1))
-            early.append(feature_space.early(image))
+        for scene, painted in zip(pictures, _painted(pictures, processes), strict=True):
+            bricks.id.write_direct_chunk((scene.stimulus, 0, 0, 0), painted.packed)
+            early.append(painted.early)
             semantic.append(feature_space.semantic(scene))
-            _write_png(image, scene.stimulus, design.shared, root)
+            _write_png(painted.image, scene.stimulus, design.shared, root)
     return feature_space.space(np.array(early), np.array(semantic))
 
 
