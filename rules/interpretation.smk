@@ -13,6 +13,7 @@ if CONFIG.interpretation.leave_one_out:
             f"{LOGS}/interpretation/{{subject}}/leave_voxels_out.log",
         benchmark:
             f"{BENCHMARKS}/interpretation/{{subject}}/leave_voxels_out.tsv"
+        priority: THIRD
         conda:
             "../envs/decoding.yaml"
         threads: decoder_threads()
