@@ -1,5 +1,6 @@
 """The environment of every rule, made of nothing but its list of packages, and the demo run in them."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -65,7 +66,10 @@ def imports(python, module):
 @pytest.mark.environments
 @pytest.mark.timeout(2 * 3600)
 def test_every_rule_of_the_demo_runs_in_its_own_environment(with_conda):
-    """Environments of 7 GB are downloaded; then the demo, each job in the one that its rule names."""
+    """Environments of 7 GB are downloaded; then the demo, each job in the one that its rule names.
+
+    SNAKEMAKE_CONDA_PREFIX, a folder that keeps them, saves the next download.
+    """
     run(with_conda, "all", "--cores", "2", *CONDA)
     made = {path.read_text(): path.with_suffix("") for path in folder(with_conda).glob("*.yaml")}
     assert made.keys() == {path.read_text() for path in FILES}
@@ -86,7 +90,7 @@ def test_every_rule_of_the_demo_runs_in_its_own_environment(with_conda):
 
 
 def folder(copy):
-    return copy.folder / ".snakemake/conda"
+    return Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX", copy.folder / ".snakemake/conda"))
 
 
 def run(copy, *arguments):
