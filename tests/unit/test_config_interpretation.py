@@ -52,7 +52,7 @@ def test_analyses_of_any_decoder_are_accepted(analysis):
         ({"decoder": "ridge_clip", "groups": ["voxel"], "information": True}, "`information` is measured"),
         (imaged("unclip", groups=["block"]), "`images` is measured for regions"),
         (imaged("unclp"), r"images\.reconstruction` names 'unclp'.*'unclip'"),
-        (imaged("autoencoder"), "'autoencoder' is made from ridge_latents, not from 'ridge_clip'"),
+        (imaged("linear"), "'linear' is made from ridge_pixels, not from 'ridge_clip'"),
         (imaged("mindeye", decoder="mindeye"), "made from samples of a prior"),
         (imaged("vote_decoded"), "'vote_decoded' chooses among the images of others"),
         (imaged("vote_medoid"), "'vote_medoid' chooses among the images of others"),
