@@ -119,7 +119,7 @@ def test_the_command_for_a_cluster_resolves_as_it_is_typed(fresh, more):
     done = fresh.run("--profile", "slurm", "-n", "all", *more)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = job_counts(done.stdout + done.stderr)
-    assert counts["all"] == 1 and counts["extract_voxels"] == (8 if more else 2)
+    assert counts["all"] == 1 and counts["extract_voxels"] == (8 if more else 1)
 
 
 def test_all_of_nsd_is_fewer_than_600_jobs_planned_in_seconds(fresh):

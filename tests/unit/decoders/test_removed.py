@@ -101,7 +101,8 @@ def test_a_test_image_that_lost_a_repeat_is_predicted_from_the_others(system, wh
     at = whole["average"].stimulus == lost["image"]
     assert (whole["average"].n_repeats[at] - fewer["average"].n_repeats[at]).tolist() == [1]
     np.testing.assert_array_equal(whole["average"].n_repeats[~at], fewer["average"].n_repeats[~at])
-    np.testing.assert_array_equal(whole["average"].predicted[~at], fewer["average"].predicted[~at])
+    expected = whole["average"].predicted[~at]  # to rounding
+    np.testing.assert_allclose(fewer["average"].predicted[~at], expected, rtol=1e-5, atol=1e-6)
     assert not np.array_equal(whole["average"].predicted[at], fewer["average"].predicted[at])
     assert len(fewer["single"].stimulus) == len(whole["single"].stimulus) - 1
 
@@ -117,7 +118,9 @@ def test_a_test_image_that_was_never_shown_has_no_row(system, whole, tmp_path):
     for unit in ("average", "single"):
         there = whole[unit].stimulus != lost["image"]
         np.testing.assert_array_equal(whole[unit].stimulus[there], fewer[unit].stimulus)
-        np.testing.assert_array_equal(whole[unit].predicted[there], fewer[unit].predicted)
+        # to rounding: how a product is rounded depends on the batch and on the processor
+        expected = whole[unit].predicted[there]
+        np.testing.assert_allclose(fewer[unit].predicted, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("what", ["repeat", "session", "region"])

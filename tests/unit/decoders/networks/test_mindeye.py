@@ -406,9 +406,9 @@ def test_a_tiny_mindeye_learns_a_small_batch_by_heart(contrast):
     own = data()
     with torch.no_grad():
         at_start = learner.eval().validate(own, FIRST)
-    optimiser = torch.optim.AdamW(learner.train().parameters(), 5e-3)
+    optimiser = torch.optim.AdamW(learner.train().parameters(), 2e-3)
     rng = np.random.default_rng(0)
-    for _ in range(80):
+    for _ in range(400):
         batch = learner.draw(own, ROWS, FIRST, rng)
         optimiser.zero_grad()
         learner.loss(learner(batch), batch, FIRST)["loss"].backward()
