@@ -15,7 +15,7 @@ from percept.backbones import catalogue, tiny
 from percept.backbones import store as backbones
 from percept.backbones.tiny import data as tiny_data
 from percept.datasets import coco, nsd_keys, ownership
-from percept.preflight import memory
+from percept.preflight import memory, times
 from percept.report import systems
 from percept.voxels import roi
 
@@ -27,6 +27,13 @@ provenance.prefer_source(workflow.basedir)  # also where another checkout is ins
 CONFIG = settings.load(config)
 config.clear()
 config.update(settings.plain(CONFIG))  # from here on with the defaults filled in, and nothing else
+
+
+def below(path):
+    """A path as the working directory names it: to Snakemake a checkout that is moved is then the same as before."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
+
 
 DATASET = CONFIG.dataset
 NATIVE = isinstance(DATASET, settings.NativeTree)  # laid out as NSD's bucket
@@ -63,7 +70,7 @@ GALLERY = [f"{RESULTS}/report/gallery.html"] if CONFIG.reconstructions else []
 SYSTEMS = list(
     systems.members(config["decoders"], config["reconstructions"])
 )  # that have a page of their own
-PUBLISHED_SCORES = sorted(map(str, Path(workflow.basedir, "resources/published").glob("*.csv")))
+PUBLISHED_SCORES = sorted(map(below, Path(workflow.basedir, "resources/published").glob("*.csv")))
 PUBLISHED = [name for name, entry in catalogue.CATALOGUE.items() if entry.family == "published"]
 TINY = "results/tiny_backbones"
 TINY_SCENES = {"train": (tiny_data.FIRST_TRAIN, 30_000), "held_out": (tiny_data.FIRST_HELD_OUT, 2_000)}
@@ -128,14 +135,8 @@ def growing(least):
 
 
 def extraction_minutes(wildcards, input, attempt):
-    """Time to read everything a subject has: half an hour, and what 10 MB/s, a busy shared disk, take for it."""
-    n_bytes = sum(Path(path).stat().st_size for path in input)
-    return (30 + round(n_bytes / 10e6 / 60)) * attempt
-
-
-def in_proportion(hours, input):
-    """Minutes of a job that takes some hours for the voxels of a whole subject of NSD, 1 GB, or for fewer."""
-    return round(60 * hours * max(1, Path(input.betas).stat().st_size / 1e9))
+    """Time to read everything that a subject has."""
+    return times.extracting(sum(Path(path).stat().st_size for path in input)) * attempt
 
 
 def memory_mb(wildcards, input, attempt):

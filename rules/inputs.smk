@@ -11,7 +11,7 @@ def manifests(names):
     closed = catalogue.closure(names)
     for name in set(closed) - set(PUBLISHED):
         backbones.require(name, contents=False)  # part of the checkout: no rule could bring it back
-    return [str(backbones.manifest_path(name)) for name in closed]
+    return [below(backbones.manifest_path(name)) for name in closed]
 
 
 def networks_of(plugin):
@@ -51,7 +51,7 @@ def fetched_backbones():
     sections = [*CONFIG.targets.values(), CONFIG.evaluation.images, *CONFIG.gans.values()]
     sections += [each.generator for each in CONFIG.reconstructions.values()] + analysis_plugins()
     wanted = {path for plugin in sections for path in weights_of(plugin)} | {*split_weights(None)}
-    return sorted(wanted & {str(backbones.manifest_path(name)) for name in PUBLISHED})
+    return sorted(wanted & {below(backbones.manifest_path(name)) for name in PUBLISHED})
 
 
 def backbone_source(wildcards):
@@ -151,8 +151,8 @@ def decoder_threads():
 
 
 def generator_minutes(wildcards, attempt):
-    """Time to make images: published networks need hours for a test set (a killed job goes on where it was)."""
-    return (600 if generator_gpus(wildcards) else 120) * attempt
+    """Time to make images: published networks need hours for a test set."""
+    return times.generating(generator_gpus(wildcards)) * attempt
 
 
 def metric_gpus():
@@ -168,8 +168,8 @@ def decoder_mb(wildcards, input, attempt):
 
 
 def decoder_minutes(wildcards, input, attempt):
-    """Time to train a decoder: MindEye took others 17 hours on the smallest GPU it fits (it goes on if killed)."""
-    return in_proportion(12 if decoder_gpus(wildcards) else 4, input) * attempt
+    """Time to train a decoder, by the size of what it is trained on."""
+    return times.training(Path(input.betas).stat().st_size, decoder_gpus(wildcards)) * attempt
 
 
 def decoder_gpus(wildcards):
@@ -744,3 +744,16 @@ def partitions(wildcards):
         return {}
     asked = {rule.name: rule.resources.get("slurm_partition") for rule in workflow.rules}
     return {name: str(partition.raw) for name, partition in asked.items() if partition is not None}
+
+
+def minutes(wildcards):
+    """Minutes that jobs of a rule are submitted with, where these do not depend on the data; {} on this machine."""
+    if not partitions(wildcards):
+        return {}
+    found = {}
+    for rule in workflow.rules:
+        runtime = rule.resources.get("runtime")
+        known = runtime is not None and (rule.name not in times.OF_DATA or runtime.raw is not None)
+        if known and not workflow.is_local(rule):
+            found[rule.name] = runtime.evaluate(None, attempt=1).value
+    return found

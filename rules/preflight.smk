@@ -9,6 +9,7 @@ rule preflight:
         "../envs/decoding.yaml"
     params:
         partitions=partitions,
+        minutes=minutes,
     message:
         "Looking ahead: disk, memory, hours, weights and permissions"
     script:

@@ -8,7 +8,7 @@ from percept.preflight import run, table
 
 log.to_file(snakemake.log[0])
 where, refused = run.places(snakemake.params.partitions)
-outlook = run.look(config.load(dict(snakemake.config)), where)
+outlook = run.look(config.load(dict(snakemake.config)), where, snakemake.params.minutes)
 print(table.text(outlook), flush=True)
 refused += run.refusals(outlook)
 for paragraph in refused:

@@ -83,6 +83,12 @@ DENOISING_GFLOP = {
     "stable_unclip": 1800, "stable_unclip_small": 1800, "versatile_diffusion": 800, "sd14": 680, "sd15": 680,
     "ip_adapter": 700, "ip_adapter_plus": 700,
 }  # fmt: skip
+DECODER_MAPS = Figure(
+    3,
+    "maps",
+    "measured",
+    "of 256 channels, that decoding a latent to an image holds at once: benchmarks/images.py",
+)
 LATENT_SIDE = 512  # pixels of the images for which the work of an autoencoder is given
 DECODING_GFLOP = 2500  # of a latent to 512 x 512 pixels, and about as much to score an image
 

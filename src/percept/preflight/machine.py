@@ -20,6 +20,7 @@ class Machine:
     name : what messages call it
     ram : bytes of the largest node; None where that is not known
     gpus : how many one node has; gpu_bytes : memory of the largest, None where that is not known
+    minutes : that a job may run; None without a limit
     """
 
     name: str
@@ -29,6 +30,7 @@ class Machine:
     gpu_bytes: float | None = None
     gpu_name: str = ""
     cluster: bool = False
+    minutes: float | None = None
 
 
 def local() -> Machine:
@@ -55,37 +57,47 @@ def _text(path: Path) -> str:
 
 
 def partition(name: str) -> Machine:
-    """The largest node of a partition, by `sinfo`; its GPUs, whose memory Slurm does not know.
+    """The largest node of a partition and its time limit, by `sinfo`; GPUs, whose memory Slurm does not know.
 
     Raises
     ------
     PerceptError : there is no `sinfo`, it does not answer, or there is no such partition
     """
-    answer = _asked("sinfo", "-h", "-p", name, "-o", "%c|%m|%G")
+    answer = _asked("sinfo", "-h", "-p", name, "-o", "%c|%m|%G|%l")
     if answer is None:
         raise PerceptError(
             f"`sinfo` did not say what the partition {name} has: jobs are to go to Slurm, and nobody knows "
             "whether they fit. Run this where `sinfo` answers, such as a login node of the cluster, or "
             "without `--profile slurm` to compare with the machine itself."
         )
-    nodes = [line.split("|") for line in answer.splitlines() if line.count("|") == 2]
+    nodes = [line.split("|") for line in answer.splitlines() if line.count("|") == 3]
     if not nodes:
         raise PerceptError(
             f"Slurm has no partition {name!r} here: every job that asks for it would be refused. Correct "
             "`slurm_partition` in profiles/slurm/config.yaml; `sinfo -h -o %P` lists those there are."
         )
-    gpus = [_gpus(gres) for *_, gres in nodes]
+    gpus = [_gpus(gres) for *_, gres, _ in nodes]
     return Machine(
         f"partition {name}", max(_number(cores) for cores, *_ in nodes),
-        2**20 * max(_number(mb) for _, mb, _ in nodes), max(n for n, _ in gpus),
+        2**20 * max(_number(mb) for _, mb, *_ in nodes), max(n for n, _ in gpus),
         gpu_name=next((kind for _, kind in gpus if kind), ""),
         cluster=True,
+        minutes=_minutes(nodes[0][3]),
     )  # fmt: skip
 
 
 def _number(text: str) -> int:
     """A number of sinfo, which adds a plus where nodes differ."""
     return int(re.sub(r"\D.*", "", text.strip()) or 0)
+
+
+def _minutes(limit: str) -> float | None:
+    """A time limit of Slurm, `days-hours:minutes:seconds` from the right; None of `infinite` and the like."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit.strip())
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return 1440 * days + 60 * hours + minutes + seconds / 60
 
 
 def _gpus(gres: str) -> tuple[int, str]:

@@ -10,14 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from percept.backbones import catalogue
 from percept.config import BaseConfig
 from percept.files import PerceptError
+from percept.preflight import figures
 from percept.preflight.shapes import Shape, shape_of
-from percept.preflight.sizes import saved
+from percept.preflight.sizes import BYTES, saved
 from percept.preflight.world import Subject
 
 NETWORK_MB = 56_000  # of the host: a network of full size passes through it with its optimiser
 LEAST_MB = 4000
+DECODER_CHANNELS = (
+    256  # of the widest map of an autoencoder of latents, at the size of the image (Rombach 2022)
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,22 @@ class Training:
     moved: float
     saved: float
     parameters: int = 0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What making the images of a reconstruction takes on its device.
+
+    device : bytes of its networks and of a batch; parameters : of all of its networks
+    batch : images made at a time; side : pixels of an image
+    """
+
+    reconstruction: str
+    gpus: int
+    device: float
+    parameters: float
+    batch: int
+    side: int
 
 
 def voxels_mb(n_bytes: float) -> int:
@@ -109,6 +130,29 @@ class _Asked:
         """Shapes of the targets that it reads beside its own."""
         shapes = [shape_of(name, self.cfg) for name in self.decoder.further]
         return [shape for shape in shapes if shape is not None]
+
+
+def generations(cfg: BaseConfig) -> list[Generation]:
+    """Every reconstruction that published networks make.
+
+    Its networks are on the device together, in the generator's precision. Most of a batch is taken where its
+    latents become images: a denoising step, though guidance doubles it, takes a third of that.
+    """
+    found = []
+    for name, one in cfg.reconstructions.items():
+        generator = one.generator
+        networks = catalogue.closure(generator.backbones)
+        published = [figures.PARAMETERS_M[network] for network in networks if network in figures.PARAMETERS_M]
+        if generator.chooses_from or not published:
+            continue
+        width, batch = BYTES[getattr(generator, "precision", "float32")], getattr(generator, "batch_size", 1)
+        own = getattr(generator, "backbone", None)
+        side = catalogue.named(own).settings.get("size", 0) if own else 0  # 0: it decodes nothing
+        parameters = 1e6 * sum(published)
+        maps = figures.DECODER_MAPS.value * DECODER_CHANNELS * side**2
+        device = width * (parameters + batch * maps)
+        found.append(Generation(name, generator.n_gpus, device, parameters, batch, side))
+    return found
 
 
 def _training(asked: _Asked) -> Training | None:

@@ -13,7 +13,7 @@ from percept.files import PerceptError
 from percept.preflight import machine, memory
 from percept.preflight.figures import GB
 from percept.preflight.machine import Machine
-from percept.preflight.memory import Training
+from percept.preflight.memory import Generation, Training
 from percept.preflight.shapes import missing_networks
 from percept.preflight.sizes import Stored, voxels
 from percept.preflight.world import Subject, results
@@ -171,6 +171,19 @@ def gpus(trained: Sequence[Training], cfg: BaseConfig, where: Mapping[str, Machi
             f"{_some(named)} ask for a GPU by `device: cuda`, and {place.name} has none: they would fail at "
             "their start. Set `device: auto`, or run where `nvidia-smi` lists a GPU."
         )
+
+
+def images(made: Sequence[Generation], where: Mapping[str, Machine]) -> Iterator[str]:
+    """Reconstructions whose networks and batch fit on no GPU."""
+    place = where["reconstruct_images"]
+    for one in made:
+        if place.gpus and one.gpus and place.gpu_bytes is not None and one.device > place.gpu_bytes:
+            yield (
+                f"making the images of {one.reconstruction} needs about {one.device / GB:.1f} GB, "
+                f"{one.batch} at a time, and {place.name} has {place.gpu_bytes / GB:.1f} GB of GPU: it would "
+                f"stop at its first batch. Lower `batch_size` of its generator (reconstructions."
+                f"{one.reconstruction}), or set its `precision` to float16 or bfloat16."
+            )
 
 
 def _on_cuda(cfg: BaseConfig) -> Iterator[str]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from percept.config import BaseConfig
 from percept.files import PerceptError
-from percept.preflight import figures, hours, machine, memory, problems, sizes, world
+from percept.preflight import figures, hours, machine, memory, problems, sizes, times, world
 from percept.preflight.hours import Work
 from percept.preflight.machine import Machine
-from percept.preflight.memory import Training
+from percept.preflight.memory import Generation, Training
 from percept.preflight.shapes import shape_of
 from percept.preflight.sizes import Stored
 from percept.preflight.world import Subject
@@ -26,20 +26,24 @@ class Outlook:
     cfg: BaseConfig
     subjects: list[Subject]
     trained: list[Training]
+    made: list[Generation]
     stored: list[Stored]
     works: list[Work]
     on_gpus: list[Work]
     asked: dict[str, float]
+    minutes: dict[str, int]
     where: dict[str, Machine]
     download: float
 
 
-def look(cfg: BaseConfig, where: Mapping[str, Machine]) -> Outlook:
+def look(cfg: BaseConfig, where: Mapping[str, Machine], minutes: Mapping[str, int] | None = None) -> Outlook:
     """Everything that is known before anything runs.
 
     Parameters
     ----------
-    where : rule -> the machine or partition that its jobs go to, of `RULES`
+    where : rule -> the machine or partition that its jobs go to, of `RULES` at least
+    minutes : rule -> minutes that its jobs are submitted with, where the data do not matter; none on one
+        machine
     """
     subjects = world.subjects(cfg)
     trained = memory.trainings(cfg, subjects)
@@ -57,10 +61,12 @@ def look(cfg: BaseConfig, where: Mapping[str, Machine]) -> Outlook:
         cfg=cfg,
         subjects=subjects,
         trained=trained,
+        made=memory.generations(cfg),
         stored=stored,
         works=hours.works(cfg, subjects, trained, has_gpus),
         on_gpus=hours.works(cfg, subjects, trained, gpus=True),
         asked=problems.needs(cfg, subjects, trained, largest),
+        minutes=times.asked(cfg, subjects, trained, minutes or {}),
         where=dict(where),
         download=download / figures.BANDWIDTH.value / hours.HOUR,
     )
@@ -90,7 +96,7 @@ def places(partitions: Mapping[str, str]) -> tuple[dict[str, Machine], list[str]
         except PerceptError as error:
             wrong.append(str(error))
             found[name] = Machine(f"partition {name}", 1, None, 1, cluster=True)
-    return {rule: found.get(partitions.get(rule, ""), here) for rule in RULES}, wrong
+    return {rule: found.get(partitions.get(rule, ""), here) for rule in (*RULES, *partitions)}, wrong
 
 
 def refusals(outlook: Outlook) -> list[str]:
@@ -101,4 +107,6 @@ def refusals(outlook: Outlook) -> list[str]:
         *problems.folders(cfg, outlook.stored), *problems.disks(outlook.stored),
         *problems.memories(outlook.asked, outlook.where),
         *problems.gpus(outlook.trained, cfg, outlook.where),
+        *problems.images(outlook.made, outlook.where),
+        *times.refusals(outlook.minutes, outlook.where),
     ]  # fmt: skip

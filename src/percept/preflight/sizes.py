@@ -52,7 +52,7 @@ def downloads(cfg: BaseConfig, subjects: list[Subject]) -> list[Stored]:
     extracted = [name for name in dataset.subjects if (results(cfg) / f"voxels/{name}/betas.h5").exists()]
     atlases = roi.atlases_of_labels(roi.union(_sets(cfg), cfg.voxels.rois))
     keys = nsd_keys.files_to_fetch(dataset, atlases, extracted) + list(coco.KEYS)
-    sizes = {key: _bytes_of(key, dataset) for key in dict.fromkeys(keys)}
+    sizes = {key: bytes_of(key, dataset) for key in dict.fromkeys(keys)}
     present = {key: size for key in sizes if (size := _size(root / key))}
     missing = {key: size for key, size in sizes.items() if key not in present}
     raw = sum(size for key, size in missing.items() if key.startswith("nsddata_betas/") and "session" in key)
@@ -79,7 +79,7 @@ def _sets(cfg: BaseConfig) -> list[str]:
     return [*cfg.voxels.extract, *(name for decoder in cfg.every_decoder.values() for name in decoder.sets)]
 
 
-def _bytes_of(key: str, dataset: Any) -> float:  # noqa: ANN401 (NSD's section)
+def bytes_of(key: str, dataset: Any) -> float:  # noqa: ANN401 (NSD's section)
     """Size of one file of the bucket, by its key."""
     if key == nsd_keys.STIMULI:
         return figures.STIMULI_BYTES

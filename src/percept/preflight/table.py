@@ -96,6 +96,13 @@ def _memory(outlook: Outlook) -> str:
         for place in [outlook.where[rule]]
     ]  # fmt: skip
     jobs = columns(("job", "asks for GB", "has GB", "GPUs", "GB of each", "of"), asked)
+    made = [
+        (one.reconstruction, one.parameters / 1e6, one.batch, one.side, one.gpus, one.device / GB)
+        for one in outlook.made
+    ]
+    if made:
+        head_made = ("images", "M parameters", "at a time", "pixels", "GPUs", "device GB")
+        jobs = f"{columns(head_made, made)}\n\n{jobs}"
     known = {one.decoder for one in outlook.trained}
     unknown = [name for name in outlook.cfg.every_decoder if name not in known]
     said = f"\nnot known before their voxels or targets are: {', '.join(unknown)}" if unknown else ""
@@ -137,7 +144,7 @@ def _rests_on(outlook: Outlook) -> str:
     """The figures behind the hours, each with where it is from."""
     used = [figures.CPU_FLOPS, figures.RIDGE_FLOPS, figures.STARTING]
     if any(one.gpus for one in outlook.on_gpus):
-        used += [*figures.GPU_FLOPS.values(), figures.GPU_BANDWIDTH, figures.GPU_SHARE]
+        used += [figures.DECODER_MAPS, *figures.GPU_FLOPS.values(), figures.GPU_BANDWIDTH, figures.GPU_SHARE]
     if outlook.cfg.dataset.kind == "nsd":
         used += [figures.MASKING[outlook.cfg.dataset.format], figures.BANDWIDTH, figures.SCORING]
     return "\n".join(["estimates, where nothing was recorded here, rest on:", *(f"  {one}" for one in used)])

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from percept import config
-from percept.preflight import hours, machine, problems, run, table
+from percept.preflight import hours, machine, problems, run, table, times
 from percept.preflight.machine import Machine
 from percept.preflight.sizes import Stored
 from tests.unit.source import REPOSITORY
@@ -98,6 +98,15 @@ def test_a_training_is_compared_with_the_memory_of_a_gpu_where_it_is_known(gpu_b
     assert len(list(problems.gpus(found.trained, found.cfg, found.where))) == n
 
 
+@pytest.mark.parametrize(("gpu_bytes", "n"), [(80e9, 0), (8.4e9, 3), (None, 0)])
+def test_images_are_compared_with_the_memory_of_a_gpu_where_it_is_known(gpu_bytes, n):
+    found = outlook("nsd.yaml", Machine("this machine", 16, 512e9, 1, gpu_bytes))
+    refused = list(problems.images(found.made, found.where))
+    assert len(refused) == n and all("batch_size" in paragraph for paragraph in refused)
+    on_cpu = dict.fromkeys(run.RULES, Machine("this machine", 16, 512e9, 0))
+    assert list(problems.images(found.made, on_cpu)) == []
+
+
 def test_a_partition_without_gpus_is_refused_where_trainings_ask_for_one():
     found = outlook("nsd.yaml", Machine("partition cpu", 64, 512e9, 0, cluster=True))
     (refused,) = problems.gpus(found.trained, found.cfg, found.where)
@@ -123,6 +132,44 @@ def test_weights_to_fetch_are_named_with_their_command():
     text = table.text(outlook("nsd.yaml"))
     assert "snakemake backbones --cores 1" in text and "versatile_diffusion" in text
     assert "64 GPUs" in text and "assumed): what networks reach" in text
+
+
+# Time limits.
+
+
+def test_rules_of_which_a_partition_lets_no_job_run_so_long_are_refused_together():
+    short = Machine("partition gpu", 64, 512e9, 4, cluster=True, minutes=600.0)
+    long = Machine("partition cpu", 64, 512e9, 0, cluster=True, minutes=2880.0)
+    where = {"train_decoder": short, "reconstruct_images": short, "audit_subject": long, "train_gan": short}
+    asked = {"train_decoder": 1440, "reconstruct_images": 600, "audit_subject": 1440, "train_gan": 601}
+    (refused,) = times.refusals({**asked, "record_manifest": 10**6}, where)  # runs on the login node
+    assert "lets a job run for 600 minutes" in refused and "PartitionTimeLimit" in refused
+    assert "(train_decoder 1440 minutes, train_gan 601 minutes)" in refused and "audit_subject" not in refused
+    assert "--set-resources train_decoder:runtime=600" in refused
+
+
+def test_what_all_of_nsd_asks_for_grows_with_its_data_unless_it_was_set():
+    found = outlook("nsd.yaml")
+    assert found.minutes.keys() == {"extract_voxels", "train_decoder", "reconstruct_images"}
+    assert found.minutes["extract_voxels"] == times.extracting(40 * 0.488e9) == 63
+    assert found.minutes["train_decoder"] > times.training(1e9, 1) == 720
+    assert found.minutes["reconstruct_images"] == times.generating(1)
+    assert times.asked(found.cfg, found.subjects, found.trained, {"train_decoder": 5})["train_decoder"] == 5
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [
+        ("infinite", None),
+        ("n/a", None),
+        ("30:00", 30),
+        ("1:30:00", 90),
+        ("2-00:00:00", 2880),
+        ("0:30", 0.5),
+    ],
+)
+def test_time_limits_are_read_as_slurm_writes_them(limit, minutes):
+    assert machine._minutes(limit) == minutes
 
 
 # Hours.
@@ -185,11 +232,17 @@ def command(folder, monkeypatch, name, text):
 
 
 def test_a_partition_is_as_large_as_its_largest_node(tmp_path, monkeypatch):
-    command(tmp_path, monkeypatch, "sinfo", "echo '32|128000+|(null)'; echo '64+|515000|gpu:a100:4'")
+    command(
+        tmp_path,
+        monkeypatch,
+        "sinfo",
+        "echo '32|128000+|(null)|2-00:00:00'; echo '64+|515000|gpu:a100:4|2-00:00:00'",
+    )
     found, wrong = run.places({"train_decoder": "gpu"})
     assert wrong == [] and found["encode_target"].name == "this machine"
     place = found["train_decoder"]
     assert (place.cores, place.ram, place.gpus, place.gpu_bytes) == (64, 515000 * 2**20, 4, None)
+    assert place.minutes == 2880
 
 
 @pytest.mark.parametrize(("answer", "words"), [("true", "has no partition"), ("exit 1", "did not say")])
