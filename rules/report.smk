@@ -117,7 +117,7 @@ rule record_manifest:
         runtime=growing(30),
     params:
         config=config,
-        repository=workflow.basedir,
+        repository=below(workflow.basedir),
         code=code("record_manifest"),
     message:
         "Recording configuration, versions and hashes of the inputs"

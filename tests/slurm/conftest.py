@@ -160,21 +160,16 @@ def trained(decoder, seed=0, subject="subj01"):
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """A copy in which everything before the trainings was made, on this machine; and a second copy of it."""
-    copy = Checkout(tmp_path_factory.mktemp("run"))
+    """A checkout in which everything before the trainings was made, on this machine; not to be changed."""
+    copy = Checkout(tmp_path_factory.mktemp("prepared"))
     config = copy.configure("small", SMALL)
     splits = [f"{RESULTS}/datasets/{subject}/split.json" for subject in ("subj01", "subj02")]
     features = [f"{RESULTS}/targets/{target}/index.json" for target in ("truth", "clip")]
     copy.snakemake(*splits, *features, config=config)
-    kept = tmp_path_factory.mktemp("prepared") / "run"
-    shutil.copytree(copy.folder, kept, symlinks=True)
-    return copy.folder, kept
+    return copy
 
 
 @pytest.fixture
-def checkout(prepared, cluster):
-    """The prepared copy, on the cluster; always in one place: paths of networks are inputs of its jobs."""
-    folder, kept = prepared
-    shutil.rmtree(folder)
-    shutil.copytree(kept, folder, symlinks=True)
-    return OnCluster(folder, cluster, copied=True)
+def checkout(prepared, cluster, tmp_path):
+    """A copy of it, on the cluster."""
+    return OnCluster(Checkout.of(prepared, tmp_path / "run").folder, cluster, copied=True)

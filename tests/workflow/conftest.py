@@ -61,6 +61,12 @@ class Checkout:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, folder / name, follow_symlinks=False)
 
+    @classmethod
+    def of(cls, other, folder):
+        """A copy of another one with all that it has made, and the times of its files."""
+        shutil.copytree(other.folder, folder, symlinks=True)
+        return cls(folder, files=())
+
     @property
     def environment(self):
         return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

@@ -15,7 +15,7 @@ import pytest
 from percept.decoders.predictions import SAMPLED
 from percept.generators import store
 
-from .conftest import job_counts, tracked_files
+from .conftest import Checkout, job_counts, tracked_files
 
 pytestmark = pytest.mark.xdist_group("finished")
 
@@ -89,6 +89,10 @@ def test_nothing_is_left_beside_the_outputs(finished):
 @pytest.mark.parametrize("target", ["all", "report", "audit", "subj01", "subj02"])
 def test_a_second_run_has_nothing_to_do(finished, target):
     assert finished.planned(target) == {}
+
+
+def test_a_checkout_that_is_moved_has_nothing_to_do(finished, tmp_path):
+    assert Checkout.of(finished, tmp_path / "moved").planned("all") == {}
 
 
 def test_touching_every_source_file_reruns_nothing(finished):
