@@ -28,6 +28,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from percept.shortage import damage
+
 STARTED = time.time()
 BLOCK = 1 << 20  # bytes read at a time while hashing
 GZIP_BLOCK = 1 << 16  # at most 1032 times as much when inflated: 68 MB
@@ -178,8 +180,15 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
     try:
         if _broken_seal(data):
             raise ValueError("its content does not have the checksum that was written")
-        return pd.read_parquet(io.BytesIO(data), page_checksum_verification=True)
-    except UNREADABLE as error:
+        return pd.read_parquet(
+            io.BytesIO(data),
+            page_checksum_verification=True,
+            # Tables are small; and where there is no memory for a thread, Arrow waits for it without end.
+            use_threads=False,
+            pre_buffer=False,
+            to_pandas_kwargs={"use_threads": False},
+        )
+    except damage(*UNREADABLE) as error:
         raise PerceptError(
             f"{path} is not readable as parquet ({error}): the file is truncated or damaged. "
             "Delete it and run the same command again; the workflow makes it anew."
@@ -216,7 +225,7 @@ def open_hdf5(path: str | Path) -> Hdf5:
         raise _no_hdf5(path, error) from error
     try:
         _check_attributes(file)
-    except UNREADABLE as error:
+    except damage(*UNREADABLE) as error:
         file.close()
         raise _no_hdf5(path, error) from error
     return file

@@ -1,12 +1,14 @@
 """One log per job: everything goes to its file and to stderr, uncaught exceptions too."""
 
-import errno
 import logging
 import sys
 from pathlib import Path
 from types import TracebackType
 
+from percept import shortage
+
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+SHORT = "did not suffice"  # of memory
 
 
 def to_file(path: str | Path) -> None:
@@ -35,23 +37,18 @@ def full_memory(error: BaseException) -> tuple[str, str, str] | None:
     reason = str(error).rpartition("DefaultCPUAllocator: ")[2].partition(". ")[0] or "nothing more is known"
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return "GPU", "nvidia-smi", reason
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error) or _was_refused(error):
-        return "machine", "free -h", reason
-    return None
-
-
-def _was_refused(error: BaseException) -> bool:
-    """Whether the system refused memory, or threads for want of it, to a library that has its own errors."""
-    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return refused or (isinstance(error, RuntimeError) and str(error) == "can't start new thread")
+    # What was raised from another error is a reader's word for it, and may be right.
+    short = shortage.told(error) if error.__cause__ is None else shortage.real(error)
+    return ("machine", "free -h", reason) if short else None
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     said = str(error)
-    if full := full_memory(error):
+    full = None if SHORT in said else full_memory(error)  # said already, with what the job itself can do
+    if full is not None:
         where, tool, reason = full
         said = (
-            f"the memory of the {where} did not suffice ({reason}): see with `{tool}` what else holds it, "
+            f"the memory of the {where} {SHORT} ({reason}): see with `{tool}` what else holds it, "
             "or run fewer jobs at once (`--cores`). Where a limit is set for each job, as on a cluster, "
             "`--set-resources RULE:mem_mb=16000` raises it for one rule. What is finished stays; run the "
             "same command again."

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from percept.files import PerceptError
-from percept.log import full_memory
+from percept.log import SHORT, full_memory
 
 
 def use_threads(n: int) -> None:
@@ -58,7 +58,7 @@ def memory_for(what: str, remedy: str) -> Iterator[None]:
             raise
         where, tool, reason = full
         raise PerceptError(
-            f"the memory of the {where} did not suffice while {what} ({reason}): "
+            f"the memory of the {where} {SHORT} while {what} ({reason}): "
             f"{remedy}, and run the same command again; `{tool}` shows whether another process holds part "
             "of the memory."
         ) from error

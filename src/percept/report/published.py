@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from percept.config import Section
 from percept.evaluation.table import MEAN, conform
 from percept.files import UNREADABLE, PerceptError
+from percept.shortage import damage
 
 WHAT = "published"
 COLUMNS = ("method", "subject", "protocol", "metric", "direction", "pool", "value", "source", "sure", "note")
@@ -76,7 +77,7 @@ def load(paths: Iterable[str | Path]) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     try:
         raw = pd.read_csv(path, dtype="string", keep_default_na=False)
-    except UNREADABLE as error:  # pandas' own are ValueErrors
+    except damage(*UNREADABLE) as error:  # pandas' own are ValueErrors
         raise PerceptError(
             f"{path} is not readable as csv ({error}): no published score can be shown beside ours. Correct "
             "the file, or restore it."

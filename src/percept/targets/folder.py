@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from percept.files import PerceptError, inside, read_parquet, write_parquet
+from percept.shortage import damage
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -55,7 +56,7 @@ class ImageFolder:
         try:
             with ThreadPoolExecutor(THREADS) as readers:
                 return np.stack(list(readers.map(partial(square, size=self.size), wanted)))
-        except UNREADABLE as error:
+        except damage(*UNREADABLE) as error:
             bad = self._unreadable()
             if not bad:  # it can be read again: a passing fault of the file system
                 raise
@@ -145,6 +146,6 @@ def problem(path: Path) -> str:
     """Why a file cannot be read as an image; empty where it can."""
     try:
         square(path, 1)
-    except UNREADABLE as error:
+    except damage(*UNREADABLE) as error:
         return " ".join(f"{type(error).__name__}: {error}".replace(repr(str(path)), "").split()).rstrip(": ")
     return ""

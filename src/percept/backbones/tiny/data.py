@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from percept.files import UNREADABLE, PerceptError, atomic, read_parquet, write_parquet
+from percept.shortage import damage
 
 SIDE = 64  # pixels
 CAPTIONS = 5  # per scene, as in COCO
@@ -100,7 +101,7 @@ def load(folder: str | Path) -> Scenes:
     try:
         with np.load(folder / "images.npz", allow_pickle=False) as stored:
             images = stored["images"]
-    except (*UNREADABLE, zipfile.BadZipFile) as error:
+    except damage(*UNREADABLE, zipfile.BadZipFile) as error:
         raise PerceptError(
             f"{folder / 'images.npz'} is not readable ({error}): it is missing or damaged, and nothing can "
             "be trained on its pictures. Delete the folder and run the same command again."

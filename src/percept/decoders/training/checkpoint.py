@@ -13,6 +13,7 @@ from torch.serialization import pickle as errors  # for the name of a refusal on
 from percept.backbones.device import choose
 from percept.decoders.training.settings import TrainingConfig
 from percept.files import UNREADABLE, atomic, hash_text
+from percept.shortage import damage
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def read(path: Path, expected: str) -> Stored | None:
             if altered := archive.testzip():  # torch maps the file, and does not look at its checksums
                 raise ValueError(f"{altered} in it does not have its checksum")
         stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except (*UNREADABLE, zipfile.BadZipFile, errors.UnpicklingError) as error:
+    except damage(*UNREADABLE, zipfile.BadZipFile, errors.UnpicklingError) as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.replace(aside)
         log.warning(

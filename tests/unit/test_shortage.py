@@ -1,0 +1,80 @@
+"""Memory that did not suffice is not taken for a damaged file, nor a damaged file for memory."""
+
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from percept import files, shortage
+
+SHORT = [
+    MemoryError(), OSError(12, "Cannot allocate memory"), RuntimeError("can't start new thread"),
+    ImportError("_sparsetools.so: failed to map segment from shared object"),
+    OSError("Unable to synchronously read data (memory allocation failed for raw data chunk)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", SHORT, ids=str)
+def test_libraries_say_it_in_their_ways(error):
+    assert shortage.told(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes"), OSError(2, "No such file"), KeyError("x")], ids=str)
+def test_other_errors_are_none(error):
+    assert not shortage.told(error)
+
+
+def test_an_error_is_what_it_came_from():
+    try:
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise files.PerceptError("unreadable") from error
+    except files.PerceptError as error:
+        assert shortage.told(error)
+
+
+def test_with_memory_to_spare_it_is_the_file_that_asks_for_too_much():
+    caught = False
+    try:
+        np.empty(2**50)  # as a damaged header may say
+    except shortage.damage(MemoryError):
+        caught = True
+    assert caught
+
+
+def limited(code):
+    """Run code in a process that may have 4 MB more than it has when `limit()` is called; what it prints."""
+    given = f"""
+import resource
+from pathlib import Path
+def limit():
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * {resource.getpagesize()} + 4 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+{code}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", given], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_whole_table_is_not_called_damaged_where_there_is_no_memory_for_it(tmp_path):
+    path = tmp_path / "table.parquet"
+    files.write_parquet(pd.DataFrame({"value": np.arange(2_000_000)}), path)
+    said = limited(f"from percept import files; limit(); files.read_parquet({str(path)!r})")
+    assert "Error" in said and "damaged" not in said and "Delete it" not in said
+
+
+def test_a_checkpoint_is_not_moved_aside_where_there_is_no_memory_for_it(tmp_path):
+    import torch
+
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"mark": "of this training", "weights": torch.ones(20_000_000)}, path)
+    code = "from percept.decoders.training import checkpoint; from pathlib import Path; import torch; "
+    said = limited(f"{code}\nlimit()\ncheckpoint.read(Path({str(path)!r}), 'of this training')")
+    assert path.is_file() and "starts anew" not in said and "Error" in said
