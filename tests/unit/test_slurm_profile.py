@@ -54,6 +54,13 @@ def test_one_key_of_the_site_file_changes_that_and_nothing_else(profile, own, ke
         assert {"mem_mb=4000", "runtime=60", "nodes=1"} <= set(after[key])
 
 
+def test_no_key_of_the_profile_stands_in_it_twice():
+    """Of two the last would count, without a word."""
+    lines = (REPOSITORY / "profiles/slurm/config.yaml").read_text().splitlines()
+    keys = [line.partition(":")[0] for line in lines if line[:1].isalpha()]
+    assert len(keys) > 15 and len(keys) == len(set(keys))
+
+
 def test_a_misspelt_key_of_the_site_file_is_refused(profile):
     with pytest.raises(Exception, match=r"site\.yaml: unknown acount; there are account, partition"):
         profile({"acount": "lab"})
