@@ -85,7 +85,7 @@ def test_every_rule_of_the_demo_runs_in_its_own_environment(with_conda):
         assert {normal(name) for name in conda.listed(path)} - {"python"} <= holds
         assert holds.isdisjoint({"percept", "snakemake"})
     data = made[(REPOSITORY / "envs/data.yaml").read_text()] / "bin/python"
-    assert "No module named 'torch' in the environment" in imports(data, "torch")
+    assert "No module named 'torch'" in imports(data, "torch")
     assert imports(data, "nibabel") == ""
 
 
