@@ -24,7 +24,9 @@ CONFIG = "config/experiments/systems-tiny.yaml"
 RESULTS = Path("results/systems")
 KILLS = int(os.environ.get("PERCEPT_KILLS", "50"))
 SEED = int(os.environ.get("PERCEPT_KILLS_SEED", "20261129"))
-LATEST_S = 6.0  # after a job was first seen
+LATEST_S = 3.0  # after a job was first seen
+FORGOTTEN = 6  # kinds of files
+PASSING = 8  # jobs of a run, at most, that begin before the one that is killed
 
 
 def tables(copy):
@@ -46,10 +48,11 @@ def jobs(run):
     try:
         for process in psutil.Process(run.pid).children(recursive=True):
             try:
-                scripts = [part for part in process.cmdline() if "/scripts/tmp" in part]
+                program, *given = process.cmdline() or [""]
             except psutil.Error:
                 continue
-            if scripts:
+            scripts = [part for part in given if "/scripts/tmp" in part]
+            if scripts and Path(program).name.startswith("python"):  # not the shell around it
                 found.append((process, scripts[0].rsplit(".", 2)[-2]))
     except psutil.NoSuchProcess:
         pass
@@ -65,15 +68,19 @@ def start(copy):
 
 
 def kill_one(run, rng, killed):
-    """Kill a job some time after one is seen, one whose rule was killed least; False: the run ended first."""
-    waiting = rng.uniform(0, LATEST_S)
-    first = None
+    """Kill a job some time after it was seen, when some have passed; one whose rule was killed least.
+
+    False: the run ended first.
+    """
+    passing, due = rng.integers(PASSING + 1), {}
     while run.poll() is None:
-        found = jobs(run)
-        if found and first is None:
-            first = time.monotonic()
-        if found and time.monotonic() - first >= waiting:
-            process, rule = min(found, key=lambda one: (killed[one[1]], one[0].pid))
+        now, there = time.monotonic(), jobs(run)
+        for process, _ in there:
+            due.setdefault(process.pid, now + rng.uniform(0, LATEST_S))
+        late = list(due)[passing:]
+        found = [(one, rule) for one, rule in there if one.pid in late and now >= due[one.pid]]
+        if found:
+            process, rule = min(found, key=lambda one: killed[one[1]])
             try:
                 process.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
@@ -85,10 +92,13 @@ def kill_one(run, rng, killed):
 
 
 def forget_some(copy, rng):
-    """Take results away when all are there, so that there are jobs to kill: scores, predictions, a report."""
-    parts = [path for path in (copy.folder / RESULTS).rglob("*") if path.is_file() and path.stat().st_size]
-    for path in rng.choice(np.array(sorted(map(str, parts))), min(5, len(parts)), replace=False):
-        Path(path).unlink()
+    """Take results away when all are there, so that there are jobs to kill: one each of some kinds."""
+    kinds = {}
+    for path in sorted((copy.folder / RESULTS).rglob("*")):
+        if path.is_file() and path.stat().st_size and "benchmarks" not in path.parts:
+            kinds.setdefault((path.relative_to(copy.folder / RESULTS).parts[0], path.name), []).append(path)
+    for at in rng.choice(len(kinds), min(FORGOTTEN, len(kinds)), replace=False):
+        Path(rng.choice([str(path) for path in list(kinds.values())[at]])).unlink()
 
 
 def test_after_many_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path):
