@@ -4,7 +4,7 @@ import pandas as pd
 
 from percept import config, files, log
 from percept.evaluation import table
-from percept.report import latex, page, published
+from percept.report import latex, page, published, spec
 from percept.report import table as wide
 
 log.to_file(snakemake.log[0])
@@ -18,8 +18,10 @@ if snakemake.params.dataset["kind"] == "nsd":  # printed scores are about no oth
     results = table.concat([results, published.long(published.load(given.published))])
 files.write_parquet(results, made.parquet)
 wide.write_csv(results, made.csv)
-files.write_text(latex.table(results), made.tex)
-about = {"config": {"dataset": snakemake.params.dataset}}
+about = {
+    "config": {"dataset": {**snakemake.params.dataset, "subjects": list(scores["subject"].dropna().unique())}}
+}
+files.write_text(latex.table(results, spec.words(about)), made.tex)
 files.write_text(page.render_table(results, about, snakemake.params.title), made.html)
 for name in ("audit", "comparisons"):
     parts = [files.read_parquet(path) for path in given[name]]

@@ -18,6 +18,7 @@ sources = assemble.Sources(
     analyses=list(given.get("leave_one_out", [])),
 )  # fmt: skip
 results, manifest = files.read_parquet(given.results), files.read_json(given.manifest)
+nouns = spec.words(manifest)
 compared = assemble.read_tables(given.comparisons)
 labelled = dataset.kind == "arrays" and dataset.stimuli == "labels"
 labels = {number: name for name, number in arrays.catalogue(dataset).items()} if labelled else None
@@ -30,9 +31,9 @@ extras = page.Extras(
     published.load(given.published),
     os.path.relpath(gallery, folder) if gallery else None,
     system_page.cards(members, summary.summarise(results)),
-    assemble.tables(given.get("split_table", []), given.get("sweeps", []), params.grids),
+    assemble.tables(given.get("split_table", []), given.get("sweeps", []), params.grids, nouns),
 )
-pictures = assemble.pictures(results, spec.words(manifest), sources, labels)
+pictures = assemble.pictures(results, nouns, sources, labels)
 pictures += assemble.swept(params.grids, given.get("sweep_figures", []))
 pictures.append(votes.figure(votes.counts(params.votes, given.get("votes", []))))
 pictures += assemble.surfaces(params.surfaces, given.get("surfaces", []))

@@ -189,15 +189,16 @@ def confusions(sources: Sources, labels: Mapping[int, str]) -> Iterator[Picture 
 
 
 def tables(
-    splits: Sequence[str], sweeps_: Sequence[str], grids: Mapping[str, sweeps.Grid]
+    splits: Sequence[str], sweeps_: Sequence[str], grids: Mapping[str, sweeps.Grid], nouns: spec.Words
 ) -> dict[str, list[dict[str, Any]]]:
     """Section of the page -> its plain tables: scores by split, and one table per sweep.
 
     Parameters
     ----------
     splits, sweeps_ : long tables, of all methods (none or one file) and of each of `grids`
+    nouns : what the subjects are called
     """
-    found = {"splits": [by_split.table(read_parquet(path)) for path in splits]}
+    found = {"splits": [by_split.table(read_parquet(path), nouns) for path in splits]}
     found["sweeps"] = [
         sweeps.text_table(name, read_parquet(path), grids[name])
         for name, path in zip(grids, sweeps_, strict=True)

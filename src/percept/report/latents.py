@@ -36,10 +36,8 @@ def _table(rows: pd.DataFrame, name: str, nouns: spec.Words) -> dict[str, Any]:
         if rows["metric"].str.startswith(column).any()
     ]
     lines = list(_lines(rows, [column for column, _ in measured]))
-    n_subjects = rows.loc[rows["subject"] != MEAN, "subject"].nunique()
-    who = "mean over subjects" if n_subjects > 1 else "one subject"
     return {
-        "caption": f"{name} · {who}",
+        "caption": f"{name} · {nouns.mean}",
         "aside": False,
         "missing": [],
         "notes": [],

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from percept.evaluation.table import MEAN
 from percept.report import formats, spec, views
 from percept.report.summary import Matrix, matrices, summarise
 
@@ -19,7 +18,7 @@ def table(long: pd.DataFrame, nouns: spec.Words | None = None) -> str:
     nouns : what the stimuli are called
     """
     nouns, rows = nouns or spec.Words(), summarise(long)
-    shown = [matrix for who in (MEAN, *views.subjects(rows)) for matrix in matrices(rows, who)]
+    shown = [matrix for who in views.whom(rows) for matrix in matrices(rows, who)]
     return OPENING + "\n".join(_table(one, nouns) for one in shown)
 
 

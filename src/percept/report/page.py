@@ -11,7 +11,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from percept.evaluation.table import MEAN
 from percept.report import beside, differences, latents, reconstructions, spec, views
 from percept.report.figures import Picture
 from percept.report.summary import matrices, summarise
@@ -97,6 +96,7 @@ def render(
             summaries=summaries(chosen, nouns),
             sections=sections,
             items=nouns.items,
+            scores=nouns.scores,
             printed=printed,
             table=views.results(everything, nouns),
             audit=checks,
@@ -113,8 +113,7 @@ def render_table(results: pd.DataFrame, manifest: Mapping[str, Any], title: str 
     """The tables alone, as a page of their own: the summary of the mean and of each subject, and all rows."""
     nouns = spec.words(manifest)
     chosen = summarise(results)
-    subjects = views.subjects(chosen)
-    shown = [matrix for who in (MEAN, *subjects) for matrix in matrices(chosen, who)]
+    shown = [matrix for who in views.whom(chosen) for matrix in matrices(chosen, who)]
     return (
         environment()
         .get_template("table.html.j2")

@@ -18,14 +18,30 @@ CLUSTERED = re.compile(r"(.+)_(kmeans|agglomerative)_(\d+)")  # of `evaluation.l
 
 
 class Words(NamedTuple):
-    """What the stimuli of a data set are called."""
+    """What the stimuli of a data set are called, and its subject if there is but one."""
 
     item: str = "image"
     items: str = "images"
+    alone: str = ""
+
+    @property
+    def mean(self) -> str:
+        """What a mean over subjects is called; of one subject it is that subject's own."""
+        return self.alone or "mean over subjects"
+
+    @property
+    def scores(self) -> str:
+        """The same of many values, as the beginning of a sentence."""
+        return "Scores" if self.alone else "Means over subjects"
 
     def fill(self, text: str, **values: object) -> str:
-        """Replace `{item}`, `{items}`, `{Item}` and the given `{name}`s; any other brace stays."""
-        names = {"item": self.item, "items": self.items, "Item": self.item.capitalize(), **values}
+        """Replace `{item}`, `{items}`, `{Item}`, `{mean}`, `{diamonds}`, given `{name}`s; no other brace."""
+        several = "means over subjects with their interval; dots are subjects"
+        diamonds = "scores with their interval" if self.alone else several
+        names = {
+            "item": self.item, "items": self.items, "Item": self.item.capitalize(), "mean": self.mean,
+            "diamonds": diamonds, **values,
+        }  # fmt: skip
         for name, value in names.items():
             text = text.replace(f"{{{name}}}", str(value))
         return text
@@ -122,18 +138,18 @@ def load() -> Spec:
 
 
 def words(manifest: dict[str, Any]) -> Words:
-    """What the stimuli are called, from the data set in the manifest's configuration.
+    """What the stimuli are called, and who saw them, from the data set in the manifest's configuration.
 
     Own data whose stimuli are labels are categories; own data that say nothing are stimuli.
     """
     dataset = manifest.get("config", {}).get("dataset", {})
+    names = list(dataset.get("subjects", []))
+    alone = names[0] if len(names) == 1 else ""
     if dataset.get("kind") != "arrays" or isinstance(dataset.get("stimuli"), dict):
-        return Words()
-    return (
-        Words("category", "categories")
-        if dataset.get("stimuli") == "labels"
-        else Words("stimulus", "stimuli")
-    )
+        return Words(alone=alone)
+    if dataset.get("stimuli") == "labels":
+        return Words("category", "categories", alone)
+    return Words("stimulus", "stimuli", alone)
 
 
 def direction(name: str | None, nouns: Words) -> str:

@@ -41,7 +41,7 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
     return own.loc[order.sort_values(list(order.columns), kind="stable").index].reset_index(drop=True)
 
 
-def table(rows: pd.DataFrame) -> dict[str, Any]:
+def table(rows: pd.DataFrame, nouns: spec.Words) -> dict[str, Any]:
     """The means over subjects as texts for the page; see `views` for what a table of a section is."""
     known, lines = spec.load(), []
     shown = wide(rows)
@@ -53,7 +53,7 @@ def table(rows: pd.DataFrame) -> dict[str, Any]:
         lines.append([row["name"], metric.label, row["split"], value, *floors])
     columns = ["Method", "Metric", "Split", "Score", "Mean of the training set", "Mismatched pairs"]
     return {
-        "caption": "Training, validation and test · mean over subjects",
+        "caption": f"Training, validation and test · {nouns.mean}",
         "columns": columns,
         "lines": lines,
     }

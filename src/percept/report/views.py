@@ -31,6 +31,12 @@ def subjects(rows: pd.DataFrame) -> list[str]:
     return sorted(set(rows.subject.dropna()) - {MEAN})
 
 
+def whom(rows: pd.DataFrame) -> list[str]:
+    """Who has a table: the mean over subjects, and each of them where there are several."""
+    names = subjects(rows)
+    return [MEAN, *names] if len(names) > 1 else [MEAN]
+
+
 def headlines(rows: pd.DataFrame, nouns: spec.Words) -> list[dict[str, Any]]:
     """A card per direction: the decoder that scores highest there, with chance and limits."""
     pool = headline_pool(rows)
@@ -124,7 +130,7 @@ def _range(low: float, high: float) -> str:
 def summary(matrix: Matrix, nouns: spec.Words, aside: bool = False) -> dict[str, Any]:
     """A matrix of `summary.matrices` as texts; `aside` folds it away."""
     known = spec.load()
-    who = "mean over subjects" if matrix.subject == MEAN else matrix.subject
+    who = nouns.mean if matrix.subject == MEAN else matrix.subject
     titles = {"decoder": "Decoders", "reconstruction": "Reconstructions", "encoding": "Encoding models"}
     unit = known.units.get(matrix.unit or "", matrix.unit or "")
     parts = [titles.get(matrix.what, matrix.what), who, unit.lower(), matrix.protocol or ""]

@@ -10,7 +10,7 @@ from percept.config import EvaluationConfig
 from percept.evaluation import table as written
 from percept.report import assemble, differences, latex, page, views
 from percept.report.figures import Picture
-from percept.report.spec import Words
+from percept.report.spec import Words, words
 from percept.report.summary import matrices, summarise
 
 from . import pictures
@@ -229,6 +229,21 @@ def test_the_table_alone_has_the_mean_and_every_subject(long, manifest):
     for who in ("mean over subjects", "subj01", "subj02"):
         assert f"Decoders · {who} · mean over repeats" in read.text
     assert len(read.all("script")) == 1
+
+
+def test_one_subject_has_its_own_tables_once_and_no_mean(audit):
+    long = pd.concat([evaluation("subj01", "ridge_clip"), reconstruction("subj01")])
+    manifest = {"config": {"dataset": {"kind": "twin", "subjects": ["subj01"]}}}
+    tex = latex.table(long, words(manifest))
+    for text in (
+        Reader(page.render_table(long, manifest)).text,
+        Reader(page.render(long, audit, manifest)).text,
+        tex,
+    ):
+        assert "mean over subjects" not in text.lower() and "means over subjects" not in text.lower()
+    assert tex.count(r"\begin{table}") == latex.table(long).count(r"\begin{table}") > 1
+    read = Reader(page.render_table(long, manifest))
+    assert read.text.count("Decoders · subj01 · mean over repeats") == 1
 
 
 @pytest.mark.parametrize("limits", [True, False])

@@ -18,6 +18,13 @@ def test_every_figure_has_a_section_and_leaves_no_brace_unfilled(name):
         assert re.findall(r"{(\w+)}", Words().fill(part, **values)) == []
 
 
+def test_one_subject_has_no_mean():
+    alone = words({"config": {"dataset": {"kind": "twin", "subjects": ["subj02"]}}})
+    assert (alone.mean, alone.scores) == ("subj02", "Scores") and "subjects" not in alone.fill("{diamonds}")
+    several = words({"config": {"dataset": {"kind": "twin", "subjects": ["subj01", "subj02"]}}})
+    assert several.mean == "mean over subjects" and "dots are subjects" in several.fill("{diamonds}")
+
+
 @pytest.mark.parametrize("name", list(TEXTS.rows))
 def test_every_row_stands_in_a_known_group(name):
     assert TEXTS.rows[name].group in TEXTS.groups

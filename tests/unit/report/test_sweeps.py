@@ -6,7 +6,7 @@ import pytest
 
 from percept.evaluation import table
 from percept.files import write_parquet
-from percept.report import assemble, splits, sweeps, votes
+from percept.report import assemble, spec, splits, sweeps, votes
 from percept.report.figures import Picture
 
 GRID = {
@@ -136,7 +136,7 @@ def test_what_is_solved_at_once_has_scores_and_no_curves(rows):
 def test_the_page_gets_a_table_per_sweep_and_a_figure_with_its_name(rows, histories, tmp_path):
     write_parquet(rows, tmp_path / "s.parquet")
     sweeps.figure("s", GRID, rows, sweeps.curves(GRID, histories)).write(tmp_path / "s.svg")
-    tables = assemble.tables([], [tmp_path / "s.parquet"], {"s": GRID})
+    tables = assemble.tables([], [tmp_path / "s.parquet"], {"s": GRID}, spec.Words())
     (shown,) = tables["sweeps"]
     assert list(tables) == ["sweeps"] and len(shown["lines"]) == len(GRID)
     assert all(len(line) == len(shown["columns"]) for line in shown["lines"])
@@ -161,7 +161,8 @@ def test_scores_by_split_stand_beside_their_controls_with_the_mean_first():
 
 def test_the_table_of_the_page_names_score_interval_and_controls(tmp_path):
     write_parquet(by_split("subj01", ["a"]), tmp_path / "splits.parquet")
-    (shown,) = assemble.tables([tmp_path / "splits.parquet"], [], {})["splits"]
+    (shown,) = assemble.tables([tmp_path / "splits.parquet"], [], {}, spec.Words(alone="subj01"))["splits"]
+    assert shown["caption"] == "Training, validation and test · subj01"
     assert shown["lines"][0][:3] == ["a", "Absolute error", "train"]
     assert [len(line) for line in shown["lines"]] == [len(shown["columns"])] * 2
     assert "0.500" in shown["lines"][0][3] and "0.800" in shown["lines"][0][4]
