@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from percept.datasets import nsd_keys as keys
 from percept.datasets import scenes
 from percept.datasets.nsd_tables import Design
 from percept.datasets.twin import anatomy as brains
-from percept.datasets.twin import coco, faults, labels, model, simulate, tables
+from percept.datasets.twin import coco, faults, labels, model, sharing, simulate, tables
 from percept.datasets.twin import design as experiment
 from percept.datasets.twin import features as feature_space
 from percept.datasets.twin import truth as truths
@@ -89,8 +88,7 @@ def _painted(pictures: list[scenes.Scene], processes: int) -> Iterator[Painted]:
     if processes == 1:
         yield from map(_paint, pictures)
     else:
-        with ProcessPoolExecutor(processes) as pool:
-            yield from pool.map(_paint, pictures, chunksize=4)
+        yield from sharing.shared(_paint, pictures, processes)
 
 
 def _write_images(
