@@ -5,4 +5,4 @@ import slurm_guard
 
 
 onstart:
-    slurm_guard.prepare(workflow, logger)
+    slurm_guard.prepare(workflow, logger, most_gpus())

@@ -1,9 +1,11 @@
 import gc
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from snakemake import jobs
+from snakemake.exceptions import WorkflowError
 
 # The library lies beside the Snakefile: importable in every script, also in jobs of a cluster, without
 # being installed into each environment.

@@ -738,22 +738,49 @@ def tiny_code(wildcards):
     return code("train_tiny_backbone", tiny.NETWORKS[wildcards.network][0])
 
 
+def on_slurm():
+    """Whether the jobs of this run go to Slurm."""
+    return workflow.executor_plugin is not None and workflow.executor_plugin.name == "slurm"
+
+
+def submitted_rules():
+    """Rules whose jobs this configuration may submit; none where jobs run on this machine."""
+    unused = {"draw_tiny_scenes", "train_tiny_backbone"}  # part of the checkout, and of no target
+    unused |= set() if CONFIG.encodings else {"encode_responses", "score_encoding"}
+    unused |= set() if SPLIT_IMAGES else {"reconstruct_splits"}
+    unused |= set() if CONFIG.sweeps else {"tabulate_sweep"}
+    unused |= set() if SPLITS else {"score_splits"}
+    here = [rule for rule in workflow.rules if rule.name not in unused and not rule.norun]
+    return [rule for rule in here if not workflow.is_local(rule)] if on_slurm() else []
+
+
+def asked_for(resource, but=()):
+    """What rules ask of a resource at the first attempt, without those that go `but` the data, unless it was set."""
+    found = {}
+    for rule in submitted_rules():
+        asked = rule.resources.get(resource)
+        if asked is not None and (rule.name not in but or asked.raw is not None):
+            given = {"input": [], "attempt": 1, "threads": 1, "rulename": rule.name, "async_run": None}
+            with suppress(WorkflowError):  # an expression, given on the command line, that goes by the data
+                found[rule.name] = asked.evaluate(None, **given).value
+    return found
+
+
 def partitions(wildcards):
     """Partitions of Slurm that the jobs of each rule are sent to; {} where they run on this machine."""
-    if workflow.executor_plugin is None or workflow.executor_plugin.name != "slurm":
-        return {}
-    asked = {rule.name: rule.resources.get("slurm_partition") for rule in workflow.rules}
-    return {name: str(partition.raw) for name, partition in asked.items() if partition is not None}
+    return asked_for("slurm_partition")
 
 
 def minutes(wildcards):
-    """Minutes that jobs of a rule are submitted with, where these do not depend on the data; {} on this machine."""
-    if not partitions(wildcards):
-        return {}
-    found = {}
-    for rule in workflow.rules:
-        runtime = rule.resources.get("runtime")
-        known = runtime is not None and (rule.name not in times.OF_DATA or runtime.raw is not None)
-        if known and not workflow.is_local(rule):
-            found[rule.name] = runtime.evaluate(None, attempt=1).value
-    return found
+    """Minutes that jobs of a rule are submitted with, where these do not depend on the data."""
+    return asked_for("runtime", times.OF_DATA)
+
+
+def megabytes(wildcards):
+    """Memory that jobs of a rule are submitted with, where it does not depend on the data."""
+    return asked_for("mem_mb", memory.OF_DATA)
+
+
+def most_gpus():
+    """The decoder that asks for most GPUs, and for how many."""
+    return max(((one.n_gpus, name) for name, one in DECODERS.items()), default=(0, ""))

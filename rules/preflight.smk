@@ -10,6 +10,7 @@ rule preflight:
     params:
         partitions=partitions,
         minutes=minutes,
+        megabytes=megabytes,
     message:
         "Looking ahead: disk, memory, hours, weights and permissions"
     script:

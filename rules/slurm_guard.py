@@ -7,11 +7,13 @@ work before the first job is submitted, and puts `Guard` between the executor an
 """
 
 import asyncio
+import contextlib
 import getpass
+import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from logging import Logger
 from pathlib import Path
 
@@ -21,27 +23,41 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.workflow import WorkflowExecutorInterface
 
+from percept.preflight import machine
+
 # The executor asks at the latest after 180 s: a controller has to remember ended jobs for longer.
 REMEMBERED_S = 240
 # Answers in a row without a job that was submitted, after which it is held to be gone.
 MISSED = 3
 # How a job may have ended that the executor would take for one that is still running.
 ENDED = dict.fromkeys(("PREEMPTED", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"), "FAILED")
-UNDER_WAY = {"PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING"}
+UNDER_WAY = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING"}
+
+OLD_S = 30 * 24 * 3600  # of notes of jobs; no queue keeps a job for so long
+NOTES = Path(".snakemake", "slurm_submitted")  # of the working directory: a file per run, a line per job
 
 States = dict[str, str]
 Answer = tuple[States, float] | tuple[None, None]  # state of each job, seconds that the answer took
 Query = Callable[[str, Logger], Awaitable[Answer]]
 Check = Callable[[RemoteExecutor, list[SubmittedJobInfo]], AsyncIterator[SubmittedJobInfo]]
 Submit = Callable[[RemoteExecutor, JobExecutorInterface], None]
+Report = Callable[..., None]
+Cancel = Callable[[RemoteExecutor, list[SubmittedJobInfo]], None]
 
 
-def prepare(workflow: WorkflowExecutorInterface, logger: Logger) -> None:
+def prepare(
+    workflow: WorkflowExecutorInterface, logger: Logger, most_gpus: tuple[int, str] = (0, "")
+) -> None:
     """Make a run on Slurm safe: to be called when it starts; nothing to do where jobs run elsewhere.
+
+    Parameters
+    ----------
+    most_gpus : how many the decoder asks for that asks for most, and its name
 
     Raises
     ------
-    WorkflowError : Slurm does not answer, or would not know how a job ended, or jobs of an earlier run stay
+    WorkflowError : Slurm does not answer, or would not know how a job ended; jobs of an earlier run stay;
+        a job asks for more GPUs than the run may hold
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -52,13 +68,17 @@ def prepare(workflow: WorkflowExecutorInterface, logger: Logger) -> None:
     wait_s = workflow.remote_execution_settings.seconds_between_status_checks
     age = plugin.get_min_job_age()
     refuse_blind(settings.status_command, age, accounting=output("sacct", "-X", "-n") is not None)
-    cancel_leftovers(Path.cwd(), logger)
+    cap = workflow.global_resources.get("gpu")
+    refuse_gpus(*most_gpus, None if cap is None else cap.value)
+    cancel_leftovers(submitted_before(workflow), logger)
     guard = Guard(plugin.query_job_status, settings.status_attempts, wait_s, executor)
     # While the controller is away its answer would be None, and the executor would change to sacct.
     plugin.get_min_job_age = lambda: age
     plugin.query_job_status = guard.states
     plugin.Executor.check_active_jobs = guard.checking(plugin.Executor.check_active_jobs)
-    plugin.Executor.run_job = guard.submitting(plugin.Executor.run_job)
+    plugin.Executor.report_job_submission = guard.noting(plugin.Executor.report_job_submission)
+    plugin.Executor.run_job = guard.submitting(plugin.Executor.run_job, logger)
+    plugin.Executor.cancel_jobs = guard.cancelling(plugin.Executor.cancel_jobs, logger)
 
 
 def output(*command: str) -> str | None:
@@ -104,24 +124,59 @@ def refuse_blind(status_command: str, remembered_s: int | None, accounting: bool
     )
 
 
-def leftovers(folder: Path) -> list[str]:
-    """Ids of jobs that an earlier run in a folder submitted, and that are in the queue still.
+def refuse_gpus(n: int, decoder: str, cap: int | None) -> None:
+    """Refuse a training on more GPUs than the run may hold: Snakemake would ask Slurm for fewer.
 
-    Snakemake locks the folder, so no other run of it is alive: what is there was left behind.
+    Raises
+    ------
+    WorkflowError : it would find fewer than `training.devices`
     """
-    listed = output("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%Z|%k") or ""
-    jobs = [line.split("|", 2) for line in listed.splitlines()]
-    return [number for number, where, comment in jobs if where == str(folder) and comment.startswith("rule_")]
+    if cap is not None and n > cap:
+        raise WorkflowError(
+            f"the decoder {decoder} trains on {n} GPUs (`training.devices`), and this run may hold {cap} at "
+            f"once: its job would be given {cap} and fail. Set `gpus: {n}` or more in "
+            "profiles/slurm/site.yaml, or lower `training.devices`."
+        )
 
 
-def cancel_leftovers(folder: Path, logger: Logger, patience_s: float = 120) -> None:
+def submitted_before(workflow: WorkflowExecutorInterface) -> set[str]:
+    """Ids under which earlier runs submitted jobs that write what this run makes, by their notes.
+
+    Another run that is alive has locked what its jobs write, and Snakemake refuses a second one that would
+    write the same: so whoever submitted these is dead, and the jobs of living runs are not among them.
+    """
+    due = {str(path) for job in workflow.dag.needrun_jobs() for path in job.output}
+    return {number for notes in NOTES.glob("*") for number, made in _noted(notes) if due & set(made)}
+
+
+def _noted(notes: Path) -> Iterator[tuple[str, list[str]]]:
+    """Id and outputs of the jobs of a run; none where Slurm may have given their numbers to others by now."""
+    if time.time() - notes.stat().st_mtime > OLD_S:
+        notes.unlink()
+        return
+    for line in notes.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):  # a line that was not finished: its job was not submitted
+            number, made = json.loads(line)
+            yield number, made
+
+
+def leftovers(submitted: Collection[str]) -> list[str]:
+    """Those of the jobs that are in the queue still."""
+    if not submitted:
+        return []
+    listed = output("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%k") or ""
+    jobs = [line.split("|", 1) for line in listed.splitlines()]
+    return [number for number, comment in jobs if number in submitted and comment.startswith("rule_")]
+
+
+def cancel_leftovers(submitted: Collection[str], logger: Logger, patience_s: float = 120) -> None:
     """Cancel the jobs of a run that was killed: they would write the files that this run makes again.
 
     Raises
     ------
     WorkflowError : they do not go
     """
-    jobs = leftovers(folder)
+    jobs = leftovers(submitted)
     if not jobs:
         return
     logger.warning(
@@ -130,7 +185,7 @@ def cancel_leftovers(folder: Path, logger: Logger, patience_s: float = 120) -> N
     )
     output("scancel", *jobs)
     deadline = time.monotonic() + patience_s
-    while left := leftovers(folder):
+    while left := leftovers(submitted):
         if time.monotonic() > deadline:
             raise WorkflowError(
                 f"jobs of an earlier run in this folder cannot be cancelled: {' '.join(left)}. They write "
@@ -147,14 +202,21 @@ class Guard:
     ----------
     query : the executor's own function that asks Slurm for the states of all jobs of this run
     attempts, wait_s : how often a question is repeated while there is no answer, and how many seconds apart
-    executor : whose `wait` turns false when the run is to end
+    executor : whose `wait` turns false when the run ends
     """
 
     def __init__(self, query: Query, attempts: int, wait_s: float, executor: RemoteExecutor) -> None:
         self.query, self.attempts, self.wait_s, self.executor = query, attempts, wait_s, executor
         self.silent = 0  # questions in a row that were not answered
         self.missed: Counter[str] = Counter()  # answers in a row without a job
-        self.active: set[str] = set()
+        self.jobs: list[SubmittedJobInfo] = []  # that have not ended, as far as is known
+        self.stopping = False  # Ctrl-C
+        self.limits: dict[str, float | None] = {}  # minutes that each partition allows
+
+    @property
+    def active(self) -> set[str]:
+        """Ids of the jobs that have not ended, as far as is known."""
+        return {job.external_jobid for job in self.jobs if job.external_jobid is not None}
 
     async def states(self, command: str, logger: Logger) -> Answer:
         """States of the jobs of this run, each as one word that the executor knows.
@@ -171,8 +233,8 @@ class Guard:
             logger.warning("Slurm answers again.")
         self.silent = 0
         # `CANCELLED by 1000` is what sacct says of a job that somebody cancelled
-        words = {job: (state.split() or ["UNKNOWN"])[0] for job, state in found.items()}
-        return {job: ENDED.get(word, word) for job, word in self._missing(words, logger).items()}, seconds
+        words = {job: state.split()[0] for job, state in found.items() if state.split()}
+        return {job: _told(job, word) for job, word in self._missing(words, logger).items()}, seconds
 
     async def _wait(self, program: str, logger: Logger) -> None:
         self.silent += 1
@@ -190,8 +252,12 @@ class Guard:
                 "what is not is cancelled and goes on from its checkpoint."
             )
         until = time.monotonic() + self.wait_s
-        while self.executor.wait and time.monotonic() < until:  # Ctrl-C does not wait for the next question
+        while not self._ending and time.monotonic() < until:  # Ctrl-C does not wait for the next question
             await asyncio.sleep(min(1, self.wait_s))
+
+    @property
+    def _ending(self) -> bool:
+        return self.stopping or not self.executor.wait
 
     def _missing(self, states: States, logger: Logger) -> States:
         """With what is known elsewhere of jobs that the answers lack; `ERROR` if nobody knows of them."""
@@ -210,23 +276,92 @@ class Guard:
         async def noted(
             executor: RemoteExecutor, active_jobs: list[SubmittedJobInfo]
         ) -> AsyncIterator[SubmittedJobInfo]:
-            self.active = {job.external_jobid for job in active_jobs}
+            self.jobs = active_jobs
+            left = []
             async for job in check(executor, active_jobs):
+                left.append(job)
                 yield job
+            self.jobs = left
 
         return noted
 
-    def submitting(self, submit: Submit) -> Submit:
+    def noting(self, report: Report) -> Report:
+        """The executor's own report of a submission, with a note of what the job writes, for the next run.
+
+        Snakemake notes it too, and the job that then runs on a node writes over that note.
+        """
+
+        def noted(executor: RemoteExecutor, info: SubmittedJobInfo, *given: bool, **named: bool) -> None:
+            NOTES.mkdir(parents=True, exist_ok=True)
+            line = json.dumps([info.external_jobid, [str(path) for path in info.job.output]])
+            with (NOTES / executor.run_uuid).open("a", encoding="utf-8") as notes:
+                notes.write(f"{line}\n")
+            report(executor, info, *given, **named)
+
+        return noted
+
+    def submitting(self, submit: Submit, logger: Logger) -> Submit:
         """The executor's own submission of a job, once the controller answers: else it counts as failed."""
 
         def patient(executor: RemoteExecutor, job: JobExecutorInterface) -> None:
             for _ in range(self.attempts):
-                if output("scontrol", "ping") is not None or not executor.wait:
+                if self._ending or output("scontrol", "ping") is not None:
                     break
-                time.sleep(self.wait_s)
-            submit(executor, job)
+                until = time.monotonic() + self.wait_s
+                while not self._ending and time.monotonic() < until:
+                    time.sleep(min(1, self.wait_s))
+            if not self.stopping:  # what Ctrl-C ends submits no more
+                self._fit(job, logger)
+                submit(executor, job)
 
         return patient
+
+    def _fit(self, job: JobExecutorInterface, logger: Logger) -> None:
+        """Ask for no more time than the partition allows, as a second attempt may: it would wait for ever."""
+        partition, wanted = job.resources.get("slurm_partition"), job.resources.get("runtime")
+        if not partition or not wanted:
+            return
+        if partition not in self.limits:
+            said = (output("sinfo", "-h", "-p", partition, "-o", "%l") or "").split()
+            self.limits[partition] = machine.minutes(said[0]) if said else None
+        limit = self.limits[partition]
+        if limit is not None and wanted > limit:
+            logger.warning(
+                f"{job.name} asks for {wanted} minutes, and the partition {partition} allows {limit:.0f}, "
+                "which it is given."
+            )
+            job.resources.runtime = int(limit)
+
+    def cancelling(self, cancel: Cancel, logger: Logger) -> Cancel:
+        """The executor's own cancellation, of every job: while it asks about them, it lists none of them."""
+
+        def of_all(executor: RemoteExecutor, active_jobs: list[SubmittedJobInfo]) -> None:
+            self.stopping = True
+            known = {job.external_jobid for job in active_jobs}
+            jobs = [*active_jobs, *(job for job in self.jobs if job.external_jobid not in known)]
+            try:
+                cancel(executor, jobs)
+            except WorkflowError as error:
+                numbers = " ".join(str(job.external_jobid) for job in jobs)
+                logger.warning(f"{error}. Jobs of this run may still be there: `scancel {numbers}`.")
+
+        return of_all
+
+
+def _told(job: str, word: str) -> str:
+    """What the executor is told of a job in some state.
+
+    The database says `PREEMPTED` for minutes of a job that waits in the queue again, and will go on.
+    """
+    if word == "PREEMPTED" and (state := state_in_queue(job)) in UNDER_WAY:
+        return state
+    return ENDED.get(word, word)
+
+
+def state_in_queue(job: str) -> str | None:
+    """State of a job by the controller; None where that has forgotten it."""
+    known = output("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}") or ""
+    return known.split()[-1] if known.split() else None
 
 
 def state_elsewhere(job: str) -> str | None:
@@ -234,10 +369,8 @@ def state_elsewhere(job: str) -> str | None:
 
     None if neither knows; what the database holds to be running without the controller knowing of it is lost.
     """
-    if known := (
-        output("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}") or ""
-    ).split():
-        return known[-1]
+    if known := state_in_queue(job):
+        return known
     ended = output("sacct", "-X", "--noheader", "--parsable2", "--format=State", f"--jobs={job}") or ""
     states = [line.split()[0] for line in ended.splitlines()]
     return states[-1] if states and states[-1] not in UNDER_WAY else None

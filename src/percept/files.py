@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from percept.shortage import damage
+from percept.shortage import damage, lacked
 
 STARTED = time.time()
 BLOCK = 1 << 20  # bytes read at a time while hashing
@@ -188,7 +188,7 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
             pre_buffer=False,
             to_pandas_kwargs={"use_threads": False},
         )
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         raise PerceptError(
             f"{path} is not readable as parquet ({error}): the file is truncated or damaged. "
             "Delete it and run the same command again; the workflow makes it anew."
@@ -203,9 +203,8 @@ class Hdf5(h5py.File):
     ) -> None:
         path = self.filename
         super().__exit__(kind, error, trace)
-        if isinstance(error, (OSError, KeyError, RuntimeError)) and any(
-            said in str(error) for said in ("Unable to", "Can't")
-        ):
+        foreign = isinstance(error, (OSError, KeyError, RuntimeError))
+        if foreign and any(said in str(error) for said in ("Unable to", "Can't")) and not lacked(error, path):
             raise _no_hdf5(path, error) from error
 
 
@@ -221,11 +220,11 @@ def open_hdf5(path: str | Path) -> Hdf5:
         file = Hdf5(path, "r")
     except FileNotFoundError:
         raise
-    except (OSError, RuntimeError) as error:
+    except damage(path, OSError, RuntimeError) as error:
         raise _no_hdf5(path, error) from error
     try:
         _check_attributes(file)
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         file.close()
         raise _no_hdf5(path, error) from error
     return file

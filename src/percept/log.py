@@ -47,10 +47,13 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
     full = None if SHORT in said else full_memory(error)  # said already, with what the job itself can do
     if full is not None:
         where, tool, reason = full
+        more = (
+            " Where a limit is set for each job, as on a cluster, `--set-resources RULE:mem_mb=...` with "
+            "more than it has now raises it for one rule."
+        )
         said = (
             f"the memory of the {where} {SHORT} ({reason}): see with `{tool}` what else holds it, "
-            "or run fewer jobs at once (`--cores`). Where a limit is set for each job, as on a cluster, "
-            "`--set-resources RULE:mem_mb=16000` raises it for one rule. What is finished stays; run the "
-            "same command again."
+            f"or run fewer jobs at once (`--cores`).{more if where == 'machine' else ''} What is finished "
+            "stays; run the same command again."
         )
     logging.getLogger("percept").critical("%s", said, exc_info=(kind, error, trace))

@@ -4,13 +4,14 @@ import signal
 
 import pytest
 
-from tests.slurm.conftest import SOON, SPLIT, OnCluster, trained
+from tests.slurm.conftest import RESULTS, SOON, SPLIT, OnCluster, trained
 from tests.slurm.test_jobs import NOTE, SMALL_RUN, WAIT, sees
 from tests.workflow.conftest import TINY
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(3600)]
 IMPATIENT = ("--slurm-status-attempts", "4", "--seconds-between-status-checks", "3")
 TRUTH = trained("ridge_truth")
+FEATURES = f"{RESULTS}/targets/truth/index.json"
 
 
 @pytest.fixture
@@ -56,6 +57,30 @@ def test_ctrl_c_cancels_the_jobs(waiting, cluster):
     cluster.wait_for(
         lambda: cluster.of_rule("freeze_split")[0]["state"] == "CANCELLED", "the end of the job", 60
     )
+
+
+def test_another_command_in_the_folder_leaves_the_jobs_of_a_living_run_alone(waiting, cluster):
+    with waiting.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
+        waiting.until(lambda: sees(waiting, 1))
+        looked = waiting.submit("preflight", *SMALL_RUN, check=False)
+        other = waiting.submit(FEATURES, "--forcerun", FEATURES, *SOON, *SMALL_RUN)
+        assert "disk, GB" in looked.stdout and "cancelled" not in looked.stdout + other.stdout
+        (waiting.folder / "go").touch()
+        assert run.wait(400) == 0, waiting.printed
+    assert {job["state"] for job in cluster.of_rule("freeze_split")} == {"COMPLETED"}
+
+
+def test_ctrl_c_while_the_controller_is_away_ends_the_run_and_says_what_may_be_left(waiting, cluster):
+    with waiting.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
+        [[number, _]] = waiting.until(lambda: sees(waiting, 1))
+        cluster.end("slurmctld")
+        try:
+            waiting.until(lambda: "Slurm does not answer" in waiting.printed)
+            run.send_signal(signal.SIGINT)
+            assert run.wait(180) != 0
+        finally:
+            cluster.start_controller()
+    assert f"`scancel {number}`" in waiting.printed
 
 
 @pytest.mark.parametrize(("daemon", "command"), [("slurmctld", "squeue"), ("slurmdbd", "sacct")])

@@ -98,7 +98,9 @@ def test_a_job_that_somebody_cancels_is_noticed_and_submitted_again(checkout, cl
     assert [job["state"] for job in cluster.of_rule("freeze_split")] == ["CANCELLED", "COMPLETED"]
 
 
-def test_a_preempted_training_goes_on_from_its_checkpoint_to_the_same_result(checkout, cluster):
+@pytest.mark.parametrize("command", ["squeue", "sacct"])
+def test_a_preempted_training_goes_on_from_its_checkpoint_to_the_same_result(checkout, cluster, command):
+    checkout.site({"account": "lab", "status_command": command})
     long = {**MINDEYE, "training": {**MINDEYE["training"], "epochs": 150, "checkpoint_minutes": 0.01}}
     config = checkout.configure("long", {**SMALL, "decoders": {**SMALL["decoders"], "mindeye": long}})
     target = trained("mindeye")

@@ -47,7 +47,10 @@ def rules() -> dict[str, str]:
 def imported(script: str) -> set[str]:
     """Packages that a script may import: by what it reaches, and by the plug-ins that it looks up."""
     path = REPOSITORY / "workflow/scripts" / f"{script}.py"
-    text = path.read_text()
+    own = provenance.closure([str(path)], without=())
+    text = "\n".join(
+        module.read_text() for module in {path, *own} if module != provenance.PACKAGE / "config.py"
+    )
     plugins = [
         f"percept.{stage}.{module.stem}"
         for stage in re.findall(r'config\.plugin\("(\w+)"', text)
@@ -57,6 +60,11 @@ def imported(script: str) -> set[str]:
     reached = provenance.closure([str(path), *plugins, *datasets], without=())
     settings = {provenance.PACKAGE / "config.py"} if "config" in text else set()
     return set().union(*(third_party(module) for module in reached | settings))
+
+
+def test_what_generators_import_is_found_where_they_are_looked_up():
+    for script in ("reconstruct_images", "reconstruct_splits"):
+        assert imported(script) >= {"diffusers", "transformers", "torchvision", "open-clip-torch"}
 
 
 # Versions.
@@ -69,7 +77,7 @@ def test_every_rule_that_may_ask_for_a_gpu_goes_to_a_gpu_partition_on_a_cluster(
     with (REPOSITORY / "profiles/slurm/config.yaml").open() as stream:
         profile = ProfileConfigFileParser().parse(stream)
     assert {"train_decoder", "encode_target", "leave_voxels_out"} <= asking
-    assert sorted(profile["set-resources"]) == [f"{rule}:slurm_partition=gpu" for rule in sorted(asking)]
+    assert sorted(profile["set-resources"]) == [f"{rule}:slurm_partition='gpu'" for rule in sorted(asking)]
 
 
 def test_there_are_environments_to_check():

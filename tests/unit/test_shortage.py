@@ -1,5 +1,6 @@
 """Memory that did not suffice is not taken for a damaged file, nor a damaged file for memory."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -41,19 +42,31 @@ def test_with_memory_to_spare_it_is_the_file_that_asks_for_too_much():
     caught = False
     try:
         np.empty(2**50)  # as a damaged header may say
-    except shortage.damage(MemoryError):
+    except shortage.damage("header", MemoryError):
         caught = True
     assert caught
 
 
-def limited(code):
-    """Run code in a process that may have 4 MB more than it has when `limit()` is called; what it prints."""
+def test_what_a_file_takes_is_compared_with_what_there_is(tmp_path):
+    """A gigabyte may be left, and the file be larger."""
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**43)
+    try:
+        raise MemoryError
+    except shortage.damage(tmp_path / "large", MemoryError):
+        pytest.fail("called damaged")
+    except MemoryError:
+        pass
+
+
+def limited(code, megabytes):
+    """Run code in a process that may have some megabytes more than it has at `limit()`; what it prints."""
     given = f"""
 import resource
 from pathlib import Path
 def limit():
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * {resource.getpagesize()} + 4 * 2**20
+    most = pages * {resource.getpagesize()} + {megabytes} * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 {code}
 """
@@ -64,9 +77,24 @@ def limit():
 
 
 def test_a_whole_table_is_not_called_damaged_where_there_is_no_memory_for_it(tmp_path):
-    path = tmp_path / "table.parquet"
-    files.write_parquet(pd.DataFrame({"value": np.arange(2_000_000)}), path)
-    said = limited(f"from percept import files; limit(); files.read_parquet({str(path)!r})")
+    """Of numbers that take little place in the file."""
+    path, small = tmp_path / "table.parquet", tmp_path / "small.parquet"
+    files.write_parquet(pd.DataFrame({"value": np.zeros(20_000_000)}), path)
+    files.write_parquet(pd.DataFrame({"value": np.zeros(2)}), small)
+    assert path.stat().st_size < 2**20
+    reading = f"files.read_parquet({str(small)!r}); limit(); files.read_parquet({str(path)!r})"
+    plain = "import os; os.environ['ARROW_DEFAULT_MEMORY_POOL'] = 'system'"  # the other takes some in advance
+    said = limited(f"{plain}\nfrom percept import files; {reading}", 60)
+    assert "Error" in said and "read_parquet" in said and "damaged" not in said and "Delete it" not in said
+
+
+def test_an_array_is_not_called_damaged_where_there_is_no_memory_for_it(tmp_path):
+    path = tmp_path / "betas.h5"
+    with files.create_hdf5(path) as file:
+        file.create_dataset("values", data=np.zeros(20_000_000), chunks=(10_000_000,), compression=1)
+    opened = f"with files.open_hdf5({str(path)!r}) as file:"
+    code = f"from percept import files\n{opened}\n    limit()\n    file['values'][:3]"
+    said = limited(code, 16)
     assert "Error" in said and "damaged" not in said and "Delete it" not in said
 
 
@@ -75,6 +103,6 @@ def test_a_checkpoint_is_not_moved_aside_where_there_is_no_memory_for_it(tmp_pat
 
     path = tmp_path / "checkpoint.pt"
     torch.save({"mark": "of this training", "weights": torch.ones(20_000_000)}, path)
-    code = "from percept.decoders.training import checkpoint; from pathlib import Path; import torch; "
-    said = limited(f"{code}\nlimit()\ncheckpoint.read(Path({str(path)!r}), 'of this training')")
-    assert path.is_file() and "starts anew" not in said and "Error" in said
+    code = "from percept.decoders.training import checkpoint; from pathlib import Path; import torch"
+    said = limited(f"{code}\nlimit()\ncheckpoint.read(Path({str(path)!r}), 'of this training')", 40)
+    assert path.is_file() and "starts anew" not in said and "Cannot allocate memory" in said

@@ -3,8 +3,8 @@
 import asyncio
 import importlib.util
 import logging
+import os
 import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +18,16 @@ guards = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(guards)
 LOGGER = logging.getLogger("test")
 SILENCE = (None, None)
+
+
+class Resources(dict):
+    """Of a job: read by name, set as attributes, as Snakemake's are."""
+
+    def __setattr__(self, name, value):
+        self[name] = value
+
+
+JOB = SimpleNamespace(name="any", resources=Resources())
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +58,11 @@ def guard_that_hears(*answers, attempts=4, running=True):
     return guards.Guard(query, attempts, 0.0, SimpleNamespace(wait=running))
 
 
+def submitted(*numbers):
+    """Jobs under these ids."""
+    return [SimpleNamespace(external_jobid=number) for number in numbers]
+
+
 def heard(guard, n=1, command="squeue --name run"):
     """What the executor is told, question after question."""
     return [asyncio.run(guard.states(command, LOGGER))[0] for _ in range(n)]
@@ -62,11 +77,30 @@ def heard(guard, n=1, command="squeue --name run"):
         ("CANCELLED by 1000", "CANCELLED"),
         ("PREEMPTED", "FAILED"),
         ("LAUNCH_FAILED", "FAILED"),
-        ("", "UNKNOWN"),
     ],
 )
 def test_the_executor_is_told_one_word_that_it_knows(said, told):
     assert heard(guard_that_hears(({"7": said}, 0.1))) == [{"7": told}]
+
+
+def test_a_job_without_a_state_is_not_spoken_of():
+    """The executor takes an unknown state for success."""
+    assert heard(guard_that_hears(({"7": "", "8": "RUNNING"}, 0.1))) == [{"8": "RUNNING"}]
+
+
+@pytest.mark.parametrize(
+    ("squeue", "told"),
+    [
+        ("PENDING\n", "PENDING"),
+        ("COMPLETING\n", "COMPLETING"),
+        ("PREEMPTED\n", "FAILED"),
+        ("", "FAILED"),
+        (None, "FAILED"),
+    ],
+)
+def test_a_preempted_job_has_ended_unless_it_is_in_the_queue_again(slurm, squeue, told):
+    slurm.says["squeue"] = squeue
+    assert heard(guard_that_hears(({"7": "PREEMPTED"}, 0.1)), command="sacct --name run") == [{"7": told}]
 
 
 def test_a_silence_is_waited_out_and_said_once(caplog):
@@ -104,7 +138,7 @@ def test_an_answer_gives_the_whole_patience_back():
 def test_a_job_that_the_answers_lack_is_looked_for_elsewhere(slurm, squeue, sacct, told):
     slurm.says |= {"squeue": squeue, "sacct": sacct}
     guard = guard_that_hears(*[({"7": "RUNNING"}, 0.1)] * guards.MISSED)
-    guard.active = {"7", "8"}
+    guard.jobs = submitted("7", "8")
     told_of = heard(guard, guards.MISSED)
     assert told_of[:-1] == [{"7": "RUNNING"}] * (guards.MISSED - 1)  # it may not be listed yet
     assert told_of[-1] == {"7": "RUNNING", "8": told}
@@ -113,13 +147,13 @@ def test_a_job_that_the_answers_lack_is_looked_for_elsewhere(slurm, squeue, sacc
 def test_a_job_that_appears_again_is_not_missed():
     without, within = ({}, 0.1), ({"8": "RUNNING"}, 0.1)
     guard = guard_that_hears(without, without, within, without, without)
-    guard.active = {"8"}
+    guard.jobs = submitted("8")
     assert heard(guard, 5) == [{}, {}, {"8": "RUNNING"}, {}, {}]
 
 
 def test_a_task_of_an_array_is_known_by_the_array():
     guard = guard_that_hears(*[({"8": "RUNNING"}, 0.1)] * guards.MISSED)
-    guard.active = {"8_1"}
+    guard.jobs = submitted("8_1")
     assert heard(guard, guards.MISSED)[-1] == {"8": "RUNNING"}
 
 
@@ -133,22 +167,65 @@ def test_the_jobs_that_are_checked_are_noted():
     async def left(jobs):
         return [job async for job in guard.checking(check)(None, jobs)]
 
-    jobs = [SimpleNamespace(external_jobid=str(number)) for number in (7, 8)]
-    assert asyncio.run(left(jobs)) == jobs[1:] and guard.active == {"7", "8"}
+    jobs = submitted("7", "8")
+    guard.jobs = jobs
+    assert asyncio.run(left(jobs)) == jobs[1:] and guard.active == {"8"}
+
+
+def test_during_a_check_every_job_is_active():
+    """So that Ctrl-C, which may come then, cancels all of them."""
+    guard = guard_that_hears()
+
+    async def check(executor, jobs):
+        assert guard.active == {"7", "8"}
+        return
+        yield
+
+    async def left(jobs):
+        return [job async for job in guard.checking(check)(None, jobs)]
+
+    assert asyncio.run(left(submitted("7", "8"))) == [] and guard.active == set()
+
+
+@pytest.mark.parametrize("held", [[], ["7"]])
+def test_ctrl_c_cancels_also_the_jobs_that_are_being_asked_about(held):
+    guard, cancelled = guard_that_hears(), []
+    guard.jobs = submitted("7", "8")
+    cancel = guard.cancelling(lambda executor, jobs: cancelled.extend(jobs), LOGGER)
+    cancel(None, [job for job in guard.jobs if job.external_jobid in held])
+    assert cancelled == guard.jobs
+
+
+def test_jobs_that_ctrl_c_cannot_cancel_are_named(caplog):
+    def cancel(executor, jobs):
+        raise WorkflowError("Slurm is away")
+
+    guard_that_hears().cancelling(cancel, LOGGER)(None, submitted("7", "8"))
+    assert "scancel 7 8" in caplog.text
+
+
+def test_after_ctrl_c_nothing_is_waited_for_or_submitted(slurm):
+    slurm.says["scontrol"] = None
+    guard = guard_that_hears(SILENCE)
+    guard.wait_s = 3600.0
+    guard.cancelling(lambda executor, jobs: None, LOGGER)(None, [])
+    given = []
+    guard.submitting(lambda executor, job: given.append(job), LOGGER)(None, JOB)
+    assert given == [] and heard(guard) == [None]
 
 
 def test_a_job_is_submitted_when_the_controller_answers(slurm):
     slurm.says["scontrol"] = "UP"
     submitted = []
-    guard_that_hears().submitting(lambda executor, job: submitted.append(job))(SimpleNamespace(wait=True), 5)
-    assert submitted == [5] and len(slurm.given) == 1
+    guard_that_hears().submitting(lambda executor, job: submitted.append(job), LOGGER)(None, JOB)
+    assert submitted == [JOB] and len(slurm.given) == 1
 
 
 def test_a_submission_waits_for_the_controller_and_not_for_ever(slurm):
     slurm.says["scontrol"] = None
     submitted = []
-    guard_that_hears().submitting(lambda executor, job: submitted.append(job))(SimpleNamespace(wait=True), 5)
-    assert submitted == [5] and len(slurm.given) == 4
+    guard_that_hears().submitting(lambda executor, job: submitted.append(job), LOGGER)(None, JOB)
+    assert submitted == [JOB] and len(slurm.given) == 4
 
 
 @pytest.mark.parametrize(
@@ -172,26 +249,78 @@ def test_a_cluster_that_would_not_know_how_a_job_ended_is_refused(command, age, 
         guards.refuse_blind(command, age, accounting)
 
 
-QUEUE = "7|/data/a|rule_train_decoder\n8|/data/b|rule_x\n9|/data/a|my own job\n10|/data/a|rule_all|odd\n"
+@pytest.mark.parametrize(
+    ("limit", "wanted", "given"),
+    [("1-00:00:00", 2718, 1440), ("1-00:00:00", 1359, 1359), ("infinite", 2718, 2718), (None, 2718, 2718)],
+)
+def test_no_job_asks_for_more_time_than_its_partition_allows(slurm, limit, wanted, given):
+    slurm.says |= {"scontrol": "UP", "sinfo": limit and f"{limit}\n"}
+    job = SimpleNamespace(name="train_decoder", resources=Resources(slurm_partition="gpu", runtime=wanted))
+    guard, asked = guard_that_hears(), []
+    for _ in range(2):
+        guard.submitting(lambda executor, job: asked.append(job.resources["runtime"]), LOGGER)(None, job)
+    assert asked == [given] * 2
+    assert [command[0] for command in slurm.given].count("sinfo") == 1  # once for all jobs
 
 
-def test_jobs_of_an_earlier_run_in_this_folder_are_cancelled_and_no_others(slurm, caplog):
-    slurm.says |= {"squeue": [QUEUE, "7|/data/a|rule_train_decoder\n", ""], "scancel": ""}
-    guards.cancel_leftovers(Path("/data/a"), LOGGER)
+@pytest.mark.parametrize(("n", "cap"), [(0, 8), (4, 4), (4, None)])
+def test_gpus_that_a_run_may_hold_are_given(n, cap):
+    assert guards.refuse_gpus(n, "mindeye", cap) is None
+
+
+def test_a_training_on_more_gpus_than_the_run_may_hold_is_refused():
+    with pytest.raises(WorkflowError, match=r"mindeye trains on 4 GPUs.*may hold 2.*`gpus: 4`"):
+        guards.refuse_gpus(4, "mindeye", 2)
+
+
+QUEUE = "7|rule_train_decoder\n8|rule_x\n9|my own job\n10|rule_all|odd\n"
+
+
+def test_jobs_of_an_earlier_run_that_this_one_makes_again_are_cancelled_and_no_others(slurm, caplog):
+    slurm.says |= {"squeue": [QUEUE, "7|rule_train_decoder\n", ""], "scancel": ""}
+    guards.cancel_leftovers({"7", "9", "10", "11"}, LOGGER)
     assert [command for command in slurm.given if command[0] == "scancel"] == [("scancel", "7", "10")]
     assert "cancelled now: 7 10" in caplog.text
 
 
-def test_nothing_is_cancelled_where_nothing_was_left(slurm, caplog):
+@pytest.mark.parametrize("before", [set(), {"11"}])
+def test_nothing_is_cancelled_where_nothing_was_left(slurm, caplog, before):
     slurm.says["squeue"] = QUEUE
-    guards.cancel_leftovers(Path("/data/c"), LOGGER)
-    assert not caplog.text and {command[0] for command in slurm.given} == {"squeue"}
+    guards.cancel_leftovers(before, LOGGER)
+    assert not caplog.text and "scancel" not in {command[0] for command in slurm.given}
 
 
 def test_jobs_that_cannot_be_cancelled_stop_the_run(slurm):
     slurm.says |= {"squeue": QUEUE, "scancel": None}
     with pytest.raises(WorkflowError, match="cannot be cancelled: 7 10"):
-        guards.cancel_leftovers(Path("/data/a"), LOGGER, patience_s=-1)
+        guards.cancel_leftovers({"7", "10"}, LOGGER, patience_s=-1)
+
+
+def test_jobs_that_write_what_is_due_are_known_from_notes_and_those_of_other_runs_are_left(
+    tmp_path, monkeypatch
+):
+    """Another configuration may run beside this one: Snakemake's lock is on files."""
+    monkeypatch.chdir(tmp_path)
+    assert guards.submitted_before(planning("a")) == set()
+    reported = []
+    note = guard_that_hears().noting(
+        lambda executor, info, register_job: reported.append(info.external_jobid)
+    )
+    for number, made in (("7", ["a", "b"]), ("8", ["c"]), ("9", ["b"])):
+        info = SimpleNamespace(external_jobid=number, job=SimpleNamespace(output=made))
+        note(SimpleNamespace(run_uuid=f"run {number}"), info, register_job=True)
+    assert reported == ["7", "8", "9"]
+    (tmp_path / guards.NOTES / "run 9").open("a").write('["10", ["b"')  # killed while it wrote
+    assert guards.submitted_before(planning("b", "d")) == {"7", "9"}
+    assert guards.submitted_before(planning("d")) == set()
+    os.utime(tmp_path / guards.NOTES / "run 7", (0, 0))  # its number may be another's by now
+    assert guards.submitted_before(planning("b")) == {"9"}
+
+
+def planning(*files):
+    """A run that has to make these files, each by a job of its own."""
+    jobs = [SimpleNamespace(output=[file]) for file in files]
+    return SimpleNamespace(dag=SimpleNamespace(needrun_jobs=lambda: jobs))
 
 
 def test_the_guard_leaves_runs_on_this_machine_alone(slurm):

@@ -29,17 +29,17 @@ def profile(tmp_path, monkeypatch):
 
 def test_without_a_site_file_no_account_is_named(profile):
     read = profile()
-    assert read["default-resources"] == ["slurm_partition=main", "mem_mb=4000", "runtime=60", "nodes=1"]
+    assert read["default-resources"] == ["slurm_partition='main'", "mem_mb=4000", "runtime=60", "nodes=1"]
     assert read["resources"] == ["gpu=8"] and read["slurm-status-command"] == "squeue"
 
 
 @pytest.mark.parametrize(
     ("own", "key", "changed"),
     [
-        ({"account": "lab"}, "default-resources", {"slurm_account=lab"}),
-        ({"partition": "cpu"}, "default-resources", {"slurm_partition=cpu"}),
-        ({"resources": {"qos": "long"}}, "default-resources", {"qos=long"}),
-        ({"gpu_partition": "a100"}, "set-resources", {"train_decoder:slurm_partition=a100"}),
+        ({"account": "lab"}, "default-resources", {"slurm_account='lab'"}),
+        ({"partition": "cpu"}, "default-resources", {"slurm_partition='cpu'"}),
+        ({"resources": {"qos": "long"}}, "default-resources", {"qos='long'"}),
+        ({"gpu_partition": "a100"}, "set-resources", {"train_decoder:slurm_partition='a100'"}),
         ({"gpus": 2}, "resources", {"gpu=2"}),
         ({"jobs": 3}, "jobs", {"3"}),
         ({"status_command": "sacct"}, "slurm-status-command", {"sacct"}),
@@ -86,7 +86,7 @@ def test_every_key_of_the_profile_has_its_reason():
 def flags(read, gpus, mem_mb=4000):
     """What the executor asks sbatch for, for a job of a rule that says how many GPUs and how much memory."""
     named = dict(value.split("=", 1) for value in read["default-resources"])
-    resources = {name: int(value) if value.isdigit() else value for name, value in named.items()}
+    resources = {name: ast.literal_eval(value) for name, value in named.items()}
     job = SimpleNamespace(resources=Resources(resources, gpu=gpus, mem_mb=mem_mb), threads=4)
     settings = SimpleNamespace(
         requeue=ast.literal_eval(read["slurm-requeue"]), no_requeue=False, qos=None, reservation=None

@@ -8,7 +8,11 @@ from percept.preflight import run, table
 
 log.to_file(snakemake.log[0])
 where, refused = run.places(snakemake.params.partitions)
-outlook = run.look(config.load(dict(snakemake.config)), where, snakemake.params.minutes)
+outlook = run.look(
+    config.load(dict(snakemake.config)),
+    where,
+    run.Fixed(snakemake.params.minutes, snakemake.params.megabytes),
+)
 print(table.text(outlook), flush=True)
 refused += run.refusals(outlook)
 for paragraph in refused:

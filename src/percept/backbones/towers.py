@@ -6,6 +6,7 @@ from typing import Any
 from percept.backbones.entry import Backbone
 from percept.backbones.quiet import no_false_alarms
 from percept.files import PerceptError
+from percept.shortage import damage
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -71,7 +72,7 @@ def _read(path: Path, image: bool) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith("visual.") == image]
             return {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
+    except damage(path, OSError, SafetensorError) as error:
         raise PerceptError(
             f"the weights {path} are not readable ({error}): the file is damaged. Delete it with the "
             "manifest beside it, and fetch the backbone again."

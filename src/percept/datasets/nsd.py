@@ -91,7 +91,7 @@ def subject_shape(root: str | Path, subject: str, space: str) -> tuple[int, ...]
     path = existing(Path(root) / key_brainmask(subject, space), f"the brain mask of {subject}")
     try:
         return tuple(map(int, _load(path).shape))
-    except damage(*DAMAGED) as error:
+    except damage(path, *DAMAGED) as error:
         raise damaged(path, error) from error
 
 
@@ -126,7 +126,7 @@ def read_volume(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArr
     path = existing(Path(path), "a volume")
     try:
         volume = np.asanyarray(_load(path).dataobj)
-    except damage(*DAMAGED) as error:
+    except damage(path, *DAMAGED) as error:
         raise damaged(path, error) from error
     if shape is not None:
         _require_shape(path, volume.shape, shape)
@@ -199,7 +199,7 @@ def read_stimuli(root: str | Path, stimuli: ArrayLike) -> NDArray[np.uint8]:
             images = np.empty((stimuli.size, *bricks.shape[1:]), dtype=np.uint8)
             for row in np.argsort(stimuli, kind="stable"):  # forward through the file
                 bricks.read_direct(images, np.s_[stimuli[row]], np.s_[row])
-    except damage(*DAMAGED) as error:
+    except damage(path, *DAMAGED) as error:
         raise damaged(path, error) from error
     return images
 

@@ -66,7 +66,7 @@ def read_design(root: str | Path) -> Design:
     try:
         content = loadmat(path, variable_names=fields)
         ordering, images, shared = (np.asarray(content[name]).astype(np.int32) - 1 for name in fields)
-    except damage(*UNREADABLE, MatReadError) as error:
+    except damage(path, *UNREADABLE, MatReadError) as error:
         raise damaged(path, error) from error
     design = Design(ordering.ravel(), np.atleast_2d(images), np.sort(shared.ravel()))
     problem = _design_problem(design)

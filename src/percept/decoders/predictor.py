@@ -14,6 +14,7 @@ from percept.backbones.device import choose
 from percept.decoders import weights
 from percept.decoders.training.settings import TrainingConfig
 from percept.files import PerceptError
+from percept.shortage import damage
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ALIKE = (
@@ -114,7 +115,7 @@ def _read(path: Path, prefix: str) -> dict[str, NDArray]:
         with safe_open(str(path), "np") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
+    except damage(path, OSError, SafetensorError) as error:
         raise PerceptError(
             f"{path} is missing or damaged ({error}): the decoder cannot be made again. Delete it and run "
             "the same command; the workflow trains it anew."
@@ -130,7 +131,7 @@ def _network(cfg: Network, path: Path, sizes: Sizes, prefix: str) -> Any:  # noq
     network = cfg.build(sizes.n_voxels, sizes.shape, *place)
     try:
         answers.restore(network, path, prefix)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except damage(path, OSError, RuntimeError, SafetensorError) as error:
         raise PerceptError(
             f"{path} does not hold the weights of this decoder ({error}): they are of other settings, or "
             "damaged. Delete the file and run the same command; the workflow trains it anew."

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from percept.files import BLOCK, PerceptError, atomic, crc32
+from percept.shortage import damage
 
 ENCODER = "encoder."  # what the names of weights begin with that another decoder may begin with
 CRC32 = '"crc32": "{:08x}"'.format  # in the header: of the whole file while this number is 0
@@ -84,7 +85,7 @@ def require_whole(path: str | Path) -> None:
             raise ValueError("its content does not have the checksum that was written")
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except damage(path, OSError, ValueError, SafetensorError) as error:
         raise PerceptError(
             f"{path} is missing or damaged ({error}), so what it "
             "predicts would be wrong without any error. Delete it and run the same command again; the "

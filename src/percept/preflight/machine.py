@@ -74,7 +74,7 @@ def partition(name: str) -> Machine:
     if not nodes:
         raise PerceptError(
             f"Slurm has no partition {name!r} here: every job that asks for it would be refused. Correct "
-            "`slurm_partition` in profiles/slurm/config.yaml; `sinfo -h -o %P` lists those there are."
+            "`partition` or `gpu_partition` in profiles/slurm/site.yaml; `sinfo -h -o %P` lists them."
         )
     gpus = [_gpus(gres) for *_, gres, _ in nodes]
     return Machine(
@@ -82,7 +82,7 @@ def partition(name: str) -> Machine:
         2**20 * max(_number(mb) for _, mb, *_ in nodes), max(n for n, _ in gpus),
         gpu_name=next((kind for _, kind in gpus if kind), ""),
         cluster=True,
-        minutes=_minutes(nodes[0][3]),
+        minutes=minutes(nodes[0][3]),
     )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def _number(text: str) -> int:
     return int(re.sub(r"\D.*", "", text.strip()) or 0)
 
 
-def _minutes(limit: str) -> float | None:
+def minutes(limit: str) -> float | None:
     """A time limit of Slurm, `days-hours:minutes:seconds` from the right; None of `infinite` and the like."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit.strip())
     if found is None:

@@ -18,6 +18,11 @@ from percept.preflight.shapes import Shape, shape_of
 from percept.preflight.sizes import BYTES, saved
 from percept.preflight.world import Subject
 
+# Rules that ask by what they are given.
+OF_DATA = (
+    "train_decoder", "score_decoders", "audit_subject", "leave_voxels_out", "encode_responses",
+    "score_splits", "measure_noise_ceiling", "analyse_latents",
+)  # fmt: skip
 NETWORK_MB = 56_000  # of the host: a network of full size passes through it with its optimiser
 LEAST_MB = 4000
 DECODER_CHANNELS = (

@@ -135,8 +135,8 @@ def memories(asked: Mapping[str, float], where: Mapping[str, Machine]) -> Iterat
     """Jobs whose host memory no machine has."""
     by_place = defaultdict(dict)
     for rule, mb in asked.items():
-        place = where[rule]
-        if place.ram is not None and mb * 1e6 > place.ram:
+        place = where.get(rule)
+        if place is not None and place.ram is not None and mb * 1e6 > place.ram:
             by_place[place][rule] = mb
     for place, rules in by_place.items():
         told = ", ".join(f"{rule} {mb / 1000:.0f} GB" for rule, mb in rules.items())
@@ -147,8 +147,8 @@ def memories(asked: Mapping[str, float], where: Mapping[str, Machine]) -> Iterat
         )
 
 
-def gpus(trained: Sequence[Training], cfg: BaseConfig, where: Mapping[str, Machine]) -> Iterator[str]:
-    """Trainings that fit on no GPU, or on this machine's processor; devices that are not there."""
+def gpus(trained: Sequence[Training], where: Mapping[str, Machine]) -> Iterator[str]:
+    """Trainings that fit on no GPU, or into the memory of this machine."""
     place = where["train_decoder"]
     for one in trained:
         room, what = (place.gpu_bytes, "GPU") if one.gpus and place.gpus else (place.ram, "memory")
@@ -159,13 +159,25 @@ def gpus(trained: Sequence[Training], cfg: BaseConfig, where: Mapping[str, Machi
                 "be refused before its first step. Set `training.chunk`, lower `training.batch_size`, make "
                 "the network narrower (`network.width`), or run where there is more."
             )
-    asking = [one.decoder for one in trained if one.gpus]
-    if place.cluster and asking and not place.gpus:
-        yield (
-            f"{_some(asking)} ask Slurm for a GPU, and {place.name} has none: they would never start. Send "
-            "`train_decoder` to a partition with GPUs (`set-resources` in profiles/slurm/config.yaml), or "
-            "set `training.device: cpu`."
-        )
+
+
+def absent_gpus(cfg: BaseConfig, where: Mapping[str, Machine]) -> Iterator[str]:
+    """Jobs that ask for a GPU where there is none."""
+    asking = {
+        "train_decoder": [name for name, one in cfg.every_decoder.items() if one.n_gpus],
+        "encode_target": [name for name, one in cfg.targets.items() if one.n_gpus],
+        "reconstruct_images": [name for name, one in cfg.reconstructions.items() if one.generator.n_gpus],
+    }
+    for place in dict.fromkeys(where[rule] for rule in asking):
+        here = {rule: names for rule, names in asking.items() if names and where[rule] == place}
+        if place.cluster and here and not place.gpus:
+            told = "; ".join(f"{rule}: {_some(names)}" for rule, names in here.items())
+            yield (
+                f"jobs ask Slurm for a GPU ({told}), and {place.name} has none: they would never start. "
+                "Name a partition with GPUs (`gpu_partition` in profiles/slurm/site.yaml), or set `device: "
+                "cpu`."
+            )
+    place = where["train_decoder"]
     if not place.gpus and (named := sorted(_on_cuda(cfg))):
         yield (
             f"{_some(named)} ask for a GPU by `device: cuda`, and {place.name} has none: they would fail at "

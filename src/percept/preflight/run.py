@@ -1,7 +1,7 @@
 """The whole look ahead, and everything that cannot work."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from percept.config import BaseConfig
 from percept.files import PerceptError
@@ -17,6 +17,14 @@ RULES = (
     "train_decoder", "score_decoders", "audit_subject", "encode_target", "reconstruct_images",
     "leave_voxels_out",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Rule -> what its jobs are submitted with, where the data do not matter; empty on one machine."""
+
+    minutes: Mapping[str, int] = field(default_factory=dict)
+    megabytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,15 +44,15 @@ class Outlook:
     download: float
 
 
-def look(cfg: BaseConfig, where: Mapping[str, Machine], minutes: Mapping[str, int] | None = None) -> Outlook:
+def look(cfg: BaseConfig, where: Mapping[str, Machine], fixed: Fixed | None = None) -> Outlook:
     """Everything that is known before anything runs.
 
     Parameters
     ----------
     where : rule -> the machine or partition that its jobs go to, of `RULES` at least
-    minutes : rule -> minutes that its jobs are submitted with, where the data do not matter; none on one
-        machine
+    fixed : what rules ask for whatever the data are
     """
+    fixed = fixed or Fixed()
     subjects = world.subjects(cfg)
     trained = memory.trainings(cfg, subjects)
     of_runs = dict(_predictions(cfg, subjects))
@@ -65,8 +73,8 @@ def look(cfg: BaseConfig, where: Mapping[str, Machine], minutes: Mapping[str, in
         stored=stored,
         works=hours.works(cfg, subjects, trained, has_gpus),
         on_gpus=hours.works(cfg, subjects, trained, gpus=True),
-        asked=problems.needs(cfg, subjects, trained, largest),
-        minutes=times.asked(cfg, subjects, trained, minutes or {}),
+        asked={**fixed.megabytes, **problems.needs(cfg, subjects, trained, largest)},
+        minutes=times.asked(cfg, subjects, trained, fixed.minutes),
         where=dict(where),
         download=download / figures.BANDWIDTH.value / hours.HOUR,
     )
@@ -106,7 +114,8 @@ def refusals(outlook: Outlook) -> list[str]:
         *problems.terms(cfg), *problems.inputs(cfg), *problems.networks(cfg),
         *problems.folders(cfg, outlook.stored), *problems.disks(outlook.stored),
         *problems.memories(outlook.asked, outlook.where),
-        *problems.gpus(outlook.trained, cfg, outlook.where),
+        *problems.gpus(outlook.trained, outlook.where),
+        *problems.absent_gpus(cfg, outlook.where),
         *problems.images(outlook.made, outlook.where),
         *times.refusals(outlook.minutes, outlook.where),
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from percept.preflight.figures import GB
 from percept.preflight.run import Outlook
 from percept.preflight.shapes import missing_networks
 
+LARGEST = 8  # jobs whose memory is told
 GPUS = (1, 8, 64)  # for which the time of the whole is told
 
 
@@ -92,7 +93,7 @@ def _memory(outlook: Outlook) -> str:
     asked = [
         (rule, mb / 1000, "?" if place.ram is None else place.ram / GB, place.gpus,
          "?" if place.gpus and place.gpu_bytes is None else (place.gpu_bytes or 0.0) / GB, place.name)
-        for rule, mb in outlook.asked.items()
+        for rule, mb in sorted(outlook.asked.items(), key=lambda one: -one[1])[:LARGEST]
         for place in [outlook.where[rule]]
     ]  # fmt: skip
     jobs = columns(("job", "asks for GB", "has GB", "GPUs", "GB of each", "of"), asked)

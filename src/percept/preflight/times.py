@@ -1,8 +1,8 @@
 """Minutes that rules ask a cluster for, and partitions that do not give as many.
 
-Slurm takes a job of more minutes than its partition allows and lets it wait for ever (`PartitionTimeLimit`).
-Rules whose time depends on the data set, or on a GPU, ask by the functions here; the others say their minutes
-themselves.
+Slurm lets a job of more minutes than its partition allows wait for ever (`PartitionTimeLimit`). So it is
+submitted with what there is (rules/slurm_guard.py), which may not be enough. Rules whose time depends on the
+data set, or on a GPU, ask by the functions here; the others say their minutes themselves.
 """
 
 from collections import defaultdict
@@ -69,7 +69,7 @@ def _raw(cfg: BaseConfig, subject: str) -> float:
 
 
 def refusals(minutes: Mapping[str, int], where: Mapping[str, Machine]) -> Iterator[str]:
-    """Partitions on which jobs would wait for ever: they ask for more time than any job gets there."""
+    """Partitions on which jobs get less time than they ask for."""
     by_place = defaultdict(dict)
     for rule, wanted in minutes.items():
         limit = where[rule].minutes if rule in where else None
@@ -80,7 +80,8 @@ def refusals(minutes: Mapping[str, int], where: Mapping[str, Machine]) -> Iterat
         told = ", ".join(f"{rule} {wanted} minutes" for rule, wanted in most)
         yield (
             f"{place.name} lets a job run for {place.minutes:.0f} minutes, and jobs ask for more ({told}): "
-            "they would wait in the queue for ever, as PartitionTimeLimit. Send them to a partition with a "
-            "longer limit (`partition`, `gpu_partition` in profiles/slurm/site.yaml), or ask for less if you "
-            f"know that it suffices: `--set-resources {most[0][0]}:runtime={place.minutes:.0f}`."
+            "they would be submitted with what there is, and end before they are done if they need what they "
+            "ask for. Send them to a partition with a longer limit (`partition`, `gpu_partition` in "
+            "profiles/slurm/site.yaml); or say that it suffices: "
+            f"`--set-resources {most[0][0]}:runtime={place.minutes:.0f}`."
         )

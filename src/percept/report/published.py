@@ -77,7 +77,7 @@ def load(paths: Iterable[str | Path]) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     try:
         raw = pd.read_csv(path, dtype="string", keep_default_na=False)
-    except damage(*UNREADABLE) as error:  # pandas' own are ValueErrors
+    except damage(path, *UNREADABLE) as error:  # pandas' own are ValueErrors
         raise PerceptError(
             f"{path} is not readable as csv ({error}): no published score can be shown beside ours. Correct "
             "the file, or restore it."

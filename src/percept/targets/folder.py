@@ -56,7 +56,7 @@ class ImageFolder:
         try:
             with ThreadPoolExecutor(THREADS) as readers:
                 return np.stack(list(readers.map(partial(square, size=self.size), wanted)))
-        except damage(*UNREADABLE) as error:
+        except damage(self.path, *UNREADABLE) as error:
             bad = self._unreadable()
             if not bad:  # it can be read again: a passing fault of the file system
                 raise
@@ -146,6 +146,6 @@ def problem(path: Path) -> str:
     """Why a file cannot be read as an image; empty where it can."""
     try:
         square(path, 1)
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         return " ".join(f"{type(error).__name__}: {error}".replace(repr(str(path)), "").split()).rstrip(": ")
     return ""

@@ -277,7 +277,7 @@ def _search_faiss(queries: NDArray[np.float32], pool: Pool, k: int, metric: Metr
 def _map_npy(path: Path) -> ArrayPool:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except damage(*UNREADABLE, tokenize.TokenError) as error:
+    except damage(path, *UNREADABLE, tokenize.TokenError) as error:
         raise _damaged(path, error) from error
     return ArrayPool(_floating(path, values))
 
@@ -286,7 +286,7 @@ def _map_safetensors(path: Path, name: str | None) -> ArrayPool:
     """A tensor of a .safetensors file, mapped: a JSON header, its length before it, says where it lies."""
     try:
         start, tensors = _header(path)
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         raise _damaged(path, error) from error
     if name is None and len(tensors) == 1:
         name = next(iter(tensors))
@@ -297,7 +297,7 @@ def _map_safetensors(path: Path, name: str | None) -> ArrayPool:
         )
     try:
         return _map_tensor(path, name, start, tensors[name])
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         raise _damaged(path, error) from error
 
 

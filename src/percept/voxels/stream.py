@@ -80,7 +80,7 @@ def _gzip(path: str | Path, place: str) -> Iterator[io.BufferedIOBase]:
         raise PerceptError(
             f"{place} does not exist. Fetch it, or set voxels.missing_sessions to skip."
         ) from error
-    except damage(*UNREADABLE, isal_zlib.error) as error:
+    except damage(path, *UNREADABLE, isal_zlib.error) as error:
         raise PerceptError(
             f"{place} is truncated or corrupt ({error}): its betas cannot be trusted. {AGAIN}"
         ) from error
@@ -176,7 +176,7 @@ def read_hdf5(
         ) from error
     except KeyError as error:
         raise PerceptError(f"{place} has no dataset `betas`: it is no session of NSD. {AGAIN}") from error
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         raise PerceptError(
             f"{place} is truncated or corrupt ({error}): its betas cannot be trusted. {AGAIN}"
         ) from error

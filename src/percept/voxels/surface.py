@@ -121,7 +121,7 @@ def _read_side(inflated: Path, sulc: Path, surface: ModuleType) -> tuple[NDArray
         depth = np.asarray(surface.load_surf_data(path))
         if depth.shape != (len(places),) or not np.isfinite(depth).all():
             raise ValueError(f"values of the shape {depth.shape} for {len(places)} vertices, or not finite")
-    except damage(*UNREADABLE, ExpatError, BinasciiError) as error:
+    except damage(path, *UNREADABLE, ExpatError, BinasciiError) as error:
         raise PerceptError(
             f"{path} is not readable as a surface of fsaverage ({type(error).__name__}: {error}): it is "
             "damaged, or its mesh is another's, so values would be drawn at wrong places. Copy it again, or "

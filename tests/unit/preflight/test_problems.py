@@ -95,7 +95,7 @@ def test_parts_on_one_disk_are_added_up(monkeypatch):
 @pytest.mark.parametrize(("gpu_bytes", "n"), [(80e9, 0), (24e9, 1), (None, 0)])
 def test_a_training_is_compared_with_the_memory_of_a_gpu_where_it_is_known(gpu_bytes, n):
     found = outlook("nsd.yaml", Machine("this machine", 16, 512e9, 1, gpu_bytes))
-    assert len(list(problems.gpus(found.trained, found.cfg, found.where))) == n
+    assert len(list(problems.gpus(found.trained, found.where))) == n
 
 
 @pytest.mark.parametrize(("gpu_bytes", "n"), [(80e9, 0), (8.4e9, 3), (None, 0)])
@@ -109,14 +109,16 @@ def test_images_are_compared_with_the_memory_of_a_gpu_where_it_is_known(gpu_byte
 
 def test_a_partition_without_gpus_is_refused_where_trainings_ask_for_one():
     found = outlook("nsd.yaml", Machine("partition cpu", 64, 512e9, 0, cluster=True))
-    (refused,) = problems.gpus(found.trained, found.cfg, found.where)
-    assert "never start" in refused and "set-resources" in refused
+    (refused,) = problems.absent_gpus(found.cfg, found.where)
+    assert "never start" in refused and "gpu_partition" in refused
+    for asking in ("train_decoder: mindeye", "encode_target: ", "reconstruct_images: "):
+        assert asking in refused
 
 
 def test_a_gpu_that_is_named_and_not_there_is_refused():
     given = yaml.safe_load((REPOSITORY / "config/experiments/tiny.yaml").read_text())
     given["targets"]["clip"]["device"] = "cuda"
-    (refused,) = problems.gpus([], config.load(given), dict.fromkeys(run.RULES, SMALL))
+    (refused,) = problems.absent_gpus(config.load(given), dict.fromkeys(run.RULES, SMALL))
     assert "targets.clip" in refused
 
 
@@ -143,7 +145,7 @@ def test_rules_of_which_a_partition_lets_no_job_run_so_long_are_refused_together
     where = {"train_decoder": short, "reconstruct_images": short, "audit_subject": long, "train_gan": short}
     asked = {"train_decoder": 1440, "reconstruct_images": 600, "audit_subject": 1440, "train_gan": 601}
     (refused,) = times.refusals({**asked, "record_manifest": 10**6}, where)  # runs on the login node
-    assert "lets a job run for 600 minutes" in refused and "PartitionTimeLimit" in refused
+    assert "lets a job run for 600 minutes" in refused and "end before they are done" in refused
     assert "(train_decoder 1440 minutes, train_gan 601 minutes)" in refused and "audit_subject" not in refused
     assert "--set-resources train_decoder:runtime=600" in refused
 
@@ -169,7 +171,7 @@ def test_what_all_of_nsd_asks_for_grows_with_its_data_unless_it_was_set():
     ],
 )
 def test_time_limits_are_read_as_slurm_writes_them(limit, minutes):
-    assert machine._minutes(limit) == minutes
+    assert machine.minutes(limit) == minutes
 
 
 # Hours.

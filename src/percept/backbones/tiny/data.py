@@ -101,7 +101,7 @@ def load(folder: str | Path) -> Scenes:
     try:
         with np.load(folder / "images.npz", allow_pickle=False) as stored:
             images = stored["images"]
-    except damage(*UNREADABLE, zipfile.BadZipFile) as error:
+    except damage(folder / "images.npz", *UNREADABLE, zipfile.BadZipFile) as error:
         raise PerceptError(
             f"{folder / 'images.npz'} is not readable ({error}): it is missing or damaged, and nothing can "
             "be trained on its pictures. Delete the folder and run the same command again."

@@ -175,7 +175,7 @@ def read(folder: Path, atlas: str) -> dict[int, str]:
     readers = {".json": _from_json, ".csv": _from_csv, ".npy": _from_npy}
     try:
         return _checked(readers[path.suffix](path))
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         raise PerceptError(
             f"{path} is no table of region names ({error}). Such a file can run foreign code when it is "
             f"loaded, so nothing but a dict of numbers and names is read from it: write the names into "

@@ -45,7 +45,7 @@ def read_array(path: Path, variable: str | None = None) -> NDArray:
 def _read_npy(path: Path, variable: str | None) -> NDArray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except damage(*UNREADABLE, tokenize.TokenError) as error:
+    except damage(path, *UNREADABLE, tokenize.TokenError) as error:
         raise PerceptError(
             f"{path} is not a plain npy array ({error}). Pickled arrays (dtype object) are refused, because "
             "loading one can run foreign code: save a rectangular numeric array with numpy.save(..., "
@@ -73,7 +73,7 @@ def _read_mat(path: Path, variable: str | None) -> NDArray:
     try:
         name = _choose([entry[0] for entry in whosmat(path)], variable, path)
         return loadmat(path, variable_names=[name])[name]
-    except damage(*UNREADABLE, MatReadError) as error:
+    except damage(path, *UNREADABLE, MatReadError) as error:
         raise PerceptError(
             f"{path} is not readable as a mat file ({error}): save it again, as -v7 or -v7.3."
         ) from error
@@ -113,7 +113,7 @@ def _open_h5(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except damage(*UNREADABLE) as error:
+    except damage(path, *UNREADABLE) as error:
         raise PerceptError(
             f"{path} is not readable as HDF5 ({error}): it is truncated or of another kind."
         ) from error
@@ -160,7 +160,7 @@ def open_volumes(path: Path) -> nib.spatialimages.SpatialImage:
         )
     try:
         return nib.load(path, keep_file_open=True)  # one pass through a compressed file, not one per block
-    except damage(*NO_NIFTI) as error:
+    except damage(path, *NO_NIFTI) as error:
         raise PerceptError(f"{path} is not readable as NIfTI ({error}).") from error
 
 
@@ -179,7 +179,7 @@ def blocks(image: nib.spatialimages.SpatialImage, path: Path) -> Iterator[NDArra
     for start in range(0, image.shape[3], step):
         try:
             yield np.asarray(image.dataobj[..., start : start + step])
-        except damage(*NO_NIFTI) as error:
+        except damage(path, *NO_NIFTI) as error:
             raise PerceptError(
                 f"{path} cannot be read to its end ({error}): it is truncated; copy it again."
             ) from error
@@ -195,7 +195,7 @@ def read_volume(path: Path) -> tuple[NDArray, NDArray]:
     image = open_volumes(path)
     try:
         volume = np.asarray(image.dataobj)
-    except damage(*NO_NIFTI) as error:
+    except damage(path, *NO_NIFTI) as error:
         raise PerceptError(
             f"{path} cannot be read to its end ({error}): it is truncated; copy it again."
         ) from error
@@ -228,7 +228,7 @@ def read_table(path: Path, names: tuple[str, ...] = ()) -> pd.DataFrame:
     separator = {".csv": ",", ".tsv": "\t"}.get(path.suffix, r"\s+")
     try:
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **header)
-    except damage(*UNREADABLE) as error:  # pandas' own are ValueErrors
+    except damage(path, *UNREADABLE) as error:  # pandas' own are ValueErrors
         raise PerceptError(f"{path} is not readable as a table ({error}).") from error
     if names and len(names) != table.shape[1]:
         raise PerceptError(

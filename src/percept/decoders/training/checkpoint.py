@@ -51,7 +51,7 @@ def read(path: Path, expected: str) -> Stored | None:
             if altered := archive.testzip():  # torch maps the file, and does not look at its checksums
                 raise ValueError(f"{altered} in it does not have its checksum")
         stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except damage(*UNREADABLE, zipfile.BadZipFile, errors.UnpicklingError) as error:
+    except damage(path, *UNREADABLE, zipfile.BadZipFile, errors.UnpicklingError) as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.replace(aside)
         log.warning(
