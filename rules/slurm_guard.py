@@ -225,6 +225,8 @@ class Guard:
         ------
         WorkflowError : there was no answer to any of `attempts` questions
         """
+        if self._ending:  # a controller that is away would be asked `attempts` times more
+            return dict.fromkeys(self.active, "RUNNING"), 0.0
         found, seconds = await self.query(command, logger)
         if found is None or seconds is None:
             await self._wait(command.split()[0], logger)
