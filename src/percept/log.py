@@ -1,5 +1,6 @@
 """One log per job: everything goes to its file and to stderr, uncaught exceptions too."""
 
+import faulthandler
 import logging
 import sys
 from pathlib import Path
@@ -17,13 +18,15 @@ def to_file(path: str | Path) -> None:
     Called first in each script of the workflow. An exception that nobody catches is written to the same
     file, so that the log which Snakemake names is enough to understand a failure. Errors whose message was
     written for the user (`percept.files.PerceptError`) appear as that message, followed by the traceback; so
-    does memory that did not suffice, with what to do.
+    does memory that did not suffice, with what to do. A library that ends the process itself, as C++ does where
+    it gets no memory, leaves the place in the code there.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
     logging.basicConfig(level=logging.INFO, format=FORMAT, handlers=handlers, force=True)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+    faulthandler.enable(handlers[0].stream)
 
 
 def full_memory(error: BaseException) -> tuple[str, str, str] | None:

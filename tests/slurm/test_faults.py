@@ -126,6 +126,8 @@ def test_a_job_that_the_cluster_forgets_is_submitted_again(waiting, make_cluster
 def forget(cluster):
     """Start the controller anew without what it knew."""
     cluster.end("slurmctld")
+    with (cluster.folder / "etc/slurm.conf").open("a") as settings:
+        settings.write("FirstJobId=1000\n")  # the node still has a job under the first number
     for path in (cluster.folder / "state").glob("job_state*"):
         path.unlink()
     cluster.start_controller()
