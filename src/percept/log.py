@@ -18,8 +18,8 @@ def to_file(path: str | Path) -> None:
     Called first in each script of the workflow. An exception that nobody catches is written to the same
     file, so that the log which Snakemake names is enough to understand a failure. Errors whose message was
     written for the user (`percept.files.PerceptError`) appear as that message, followed by the traceback; so
-    does memory that did not suffice, with what to do. A library that ends the process itself, as C++ does where
-    it gets no memory, leaves the place in the code there.
+    does memory that did not suffice, with what to do. A library that ends the process itself, as C++ does
+    where it gets no memory, leaves the place in the code there.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
