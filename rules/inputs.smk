@@ -750,19 +750,19 @@ def submitted_rules():
     unused |= set() if SPLIT_IMAGES else {"reconstruct_splits"}
     unused |= set() if CONFIG.sweeps else {"tabulate_sweep"}
     unused |= set() if SPLITS else {"score_splits"}
-    here = [rule for rule in workflow.rules if rule.name not in unused and not rule.norun]
-    return [rule for rule in here if not workflow.is_local(rule)] if on_slurm() else []
+    here = [one for one in workflow.rules if one.name not in unused and not one.norun]
+    return [one for one in here if not workflow.is_local(one)] if on_slurm() else []
 
 
 def asked_for(resource, but=()):
     """What rules ask of a resource at the first attempt, without those that go `but` the data, unless it was set."""
     found = {}
-    for rule in submitted_rules():
-        asked = rule.resources.get(resource)
-        if asked is not None and (rule.name not in but or asked.raw is not None):
-            given = {"input": [], "attempt": 1, "threads": 1, "rulename": rule.name, "async_run": None}
+    for one in submitted_rules():
+        asked = one.resources.get(resource)
+        if asked is not None and (one.name not in but or asked.raw is not None):
+            given = {"input": [], "attempt": 1, "threads": 1, "rulename": one.name, "async_run": None}
             with suppress(WorkflowError):  # an expression, given on the command line, that goes by the data
-                found[rule.name] = asked.evaluate(None, **given).value
+                found[one.name] = asked.evaluate(None, **given).value
     return found
 
 
