@@ -761,7 +761,7 @@ def asked_for(resource, but=()):
         asked = one.resources.get(resource)
         if asked is not None and (one.name not in but or asked.raw is not None):
             given = {"input": [], "attempt": 1, "threads": 1, "rulename": one.name, "async_run": None}
-            with suppress(WorkflowError):  # an expression, given on the command line, that goes by the data
+            with suppress(WorkflowError, AttributeError, TypeError, LookupError):  # what goes by the data
                 found[one.name] = asked.evaluate(None, **given).value
     return found
 

@@ -76,7 +76,7 @@ def prepare(
     plugin.get_min_job_age = lambda: age
     plugin.query_job_status = guard.states
     plugin.Executor.check_active_jobs = guard.checking(plugin.Executor.check_active_jobs)
-    plugin.Executor.report_job_submission = guard.noting(plugin.Executor.report_job_submission)
+    plugin.Executor.report_job_submission = guard.noting(plugin.Executor.report_job_submission, logger)
     plugin.Executor.run_job = guard.submitting(plugin.Executor.run_job, logger)
     plugin.Executor.cancel_jobs = guard.cancelling(plugin.Executor.cancel_jobs, logger)
 
@@ -85,7 +85,7 @@ def output(*command: str) -> str | None:
     """What a command of Slurm prints; None where it fails, is not there, or does not answer in a minute."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired):  # also no room for another process
         return None
     return done.stdout if done.returncode == 0 else None
 
@@ -155,16 +155,18 @@ def _noted(notes: Path) -> Iterator[tuple[str, list[str]]]:
         notes.unlink()
         return
     for line in notes.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):  # a line that was not finished: its job was not submitted
+        with contextlib.suppress(ValueError):  # a line that was not finished
             number, made = json.loads(line)
             yield number, made
 
 
-def leftovers(submitted: Collection[str]) -> list[str]:
-    """Those of the jobs that are in the queue still."""
+def leftovers(submitted: Collection[str]) -> list[str] | None:
+    """Those of the jobs that are in the queue still; None where Slurm does not say."""
     if not submitted:
         return []
-    listed = output("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%k") or ""
+    listed = output("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%k")
+    if listed is None:
+        return None
     jobs = [line.split("|", 1) for line in listed.splitlines()]
     return [number for number, comment in jobs if number in submitted and comment.startswith("rule_")]
 
@@ -176,7 +178,15 @@ def cancel_leftovers(submitted: Collection[str], logger: Logger, patience_s: flo
     ------
     WorkflowError : they do not go
     """
-    jobs = leftovers(submitted)
+    deadline = time.monotonic() + patience_s
+    while (jobs := leftovers(submitted)) is None and time.monotonic() < deadline:
+        time.sleep(1)
+    if jobs is None:
+        raise WorkflowError(
+            "Slurm does not say which jobs are in the queue (`squeue` fails), and an earlier run in this "
+            "folder may have left some that write the same files: no job was submitted. Run the same command "
+            "again once `squeue --me` answers."
+        )
     if not jobs:
         return
     logger.warning(
@@ -185,12 +195,12 @@ def cancel_leftovers(submitted: Collection[str], logger: Logger, patience_s: flo
     )
     output("scancel", *jobs)
     deadline = time.monotonic() + patience_s
-    while left := leftovers(submitted):
+    while (left := leftovers(submitted)) != []:
         if time.monotonic() > deadline:
             raise WorkflowError(
-                f"jobs of an earlier run in this folder cannot be cancelled: {' '.join(left)}. They write "
-                "the same files as this run, so no job was submitted. See `squeue --me`, and run the same "
-                "command again once they are gone."
+                f"jobs of an earlier run in this folder cannot be cancelled: {' '.join(left or jobs)}. They "
+                "write the same files as this run, so no job was submitted. See `squeue --me`, and run the "
+                "same command again once they are gone."
             )
         time.sleep(1)
 
@@ -247,6 +257,9 @@ class Guard:
                 f"{self.wait_s} s, for {total:.0f} minutes."
             )
         if self.silent >= self.attempts:
+            self.stopping = (
+                True  # what waits to be submitted would wait on, and be submitted with nobody watching
+            )
             raise WorkflowError(
                 f"Slurm has not answered for {total:.0f} minutes ({self.silent} times `{program}`), so "
                 "nobody can say how the jobs of this run ended. Jobs that run on a node go on. See "
@@ -267,8 +280,11 @@ class Guard:
             self.missed[job] = 0 if job in states or job.split("_")[0] in states else self.missed[job] + 1
         added = {}
         for job in [job for job in self.active if self.missed[job] >= MISSED]:
-            added[job] = state_elsewhere(job) or "ERROR"
-            if added[job] == "ERROR":
+            state = state_elsewhere(job)
+            if state is None:
+                continue
+            added[job] = state or "ERROR"
+            if not state:
                 logger.warning(f"Slurm does not know job {job} any more, and it is taken to have failed.")
         return {**states, **added}
 
@@ -287,18 +303,23 @@ class Guard:
 
         return noted
 
-    def noting(self, report: Report) -> Report:
+    def noting(self, report: Report, logger: Logger) -> Report:
         """The executor's own report of a submission, with a note of what the job writes, for the next run.
 
         Snakemake notes it too, and the job that then runs on a node writes over that note.
         """
 
         def noted(executor: RemoteExecutor, info: SubmittedJobInfo, *given: bool, **named: bool) -> None:
-            NOTES.mkdir(parents=True, exist_ok=True)
             line = json.dumps([info.external_jobid, [str(path) for path in info.job.output]])
-            with (NOTES / executor.run_uuid).open("a", encoding="utf-8") as notes:
-                notes.write(f"{line}\n")
+            try:
+                NOTES.mkdir(parents=True, exist_ok=True)
+                with (NOTES / executor.run_uuid).open("a", encoding="utf-8") as notes:
+                    notes.write(f"{line}\n")
+            except OSError as error:  # the job is there all the same
+                logger.warning(f"job {info.external_jobid} is not noted for the next run: {error}")
             report(executor, info, *given, **named)
+            if self.stopping and info.external_jobid is not None:  # it was being submitted when Ctrl-C came
+                output("scancel", info.external_jobid)
 
         return noted
 
@@ -325,7 +346,10 @@ class Guard:
             return
         if partition not in self.limits:
             said = (output("sinfo", "-h", "-p", partition, "-o", "%l") or "").split()
-            self.limits[partition] = machine.minutes(said[0]) if said else None
+            if not said:  # asked again for the next job
+                return
+            limits = [machine.minutes(one) for one in said]  # of several partitions the most generous
+            self.limits[partition] = None if None in limits else max(limits)
         limit = self.limits[partition]
         if limit is not None and wanted > limit:
             logger.warning(
@@ -353,26 +377,33 @@ class Guard:
 def _told(job: str, word: str) -> str:
     """What the executor is told of a job in some state.
 
-    The database says `PREEMPTED` for minutes of a job that waits in the queue again, and will go on.
+    The database says `PREEMPTED` for minutes of a job that waits in the queue again, and will go on. While
+    the controller is away nobody knows, and the job is asked about again.
     """
-    if word == "PREEMPTED" and (state := state_in_queue(job)) in UNDER_WAY:
-        return state
+    if word == "PREEMPTED":
+        state = state_in_queue(job)
+        if state is None or state in UNDER_WAY:
+            return state or "RUNNING"
     return ENDED.get(word, word)
 
 
 def state_in_queue(job: str) -> str | None:
-    """State of a job by the controller; None where that has forgotten it."""
-    known = output("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}") or ""
-    return known.split()[-1] if known.split() else None
+    """State of a job by the controller; empty where it has forgotten it, None where it does not answer."""
+    known = output("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
+    if known is None:  # of a job that it has forgotten it says so, and fails
+        return None if output("scontrol", "ping") is None else ""
+    return known.split()[-1] if known.split() else ""
 
 
 def state_elsewhere(job: str) -> str | None:
     """State of a job by the controller or, where that has forgotten it, how it ended by the database.
 
-    None if neither knows; what the database holds to be running without the controller knowing of it is lost.
+    Empty if neither knows, None if the controller does not answer. What the database holds to be running
+    without the controller knowing of it is lost.
     """
-    if known := state_in_queue(job):
+    known = state_in_queue(job)
+    if known or known is None:
         return known
     ended = output("sacct", "-X", "--noheader", "--parsable2", "--format=State", f"--jobs={job}") or ""
-    states = [line.split()[0] for line in ended.splitlines()]
-    return states[-1] if states and states[-1] not in UNDER_WAY else None
+    states = [line.split()[0] for line in ended.splitlines() if line.split()]
+    return states[-1] if states and states[-1] not in UNDER_WAY else ""

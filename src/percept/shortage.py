@@ -17,6 +17,7 @@ SAID = (  # by Arrow, HDF5, torch, C++, Python and the loader of shared librarie
     "bad_alloc", "can't start new thread", "Cannot allocate memory", "failed to map segment",
     "Unable to allocate",
 )  # fmt: skip
+THREADS = ("can't start new thread", "Failed to launch worker thread")  # no file asks for those
 MAYBE = ("filter returned failure",)  # by HDF5, of a block that is damaged, or for which there is no memory
 SPARE = 2**30  # bytes; where as much as that can still be had, and
 TIMES = 8  # as much as that many files take, it is the file that asks for too much
@@ -45,8 +46,12 @@ def real(error: BaseException, n_bytes: float = 0) -> bool:
     ----------
     n_bytes : of the file that was read; inflated, or as other numbers, it takes several times as much
     """
-    may_be = any(_says(one, SAID + MAYBE) for one in _chain(error))
-    return may_be and not _is_there(max(SPARE, int(TIMES * n_bytes)))
+    if any(words in str(one) for one in _chain(error) for words in THREADS):
+        return True
+    if told(error):
+        return not _is_there(max(SPARE, int(TIMES * n_bytes)))
+    may_be = any(_says(one, MAYBE) for one in _chain(error))
+    return may_be and not _is_there(SPARE)
 
 
 def _is_there(n_bytes: int) -> bool:

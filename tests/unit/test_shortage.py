@@ -59,6 +59,15 @@ def test_what_a_file_takes_is_compared_with_what_there_is(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    ("said", "damaged"), [("can't start new thread", False), ("filter returned failure", True)]
+)
+def test_threads_lack_whatever_there_is_and_a_failing_filter_is_damage(tmp_path, said, damaged):
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**36)
+    assert shortage.lacked(RuntimeError(said), tmp_path / "large") is not damaged
+
+
 def limited(code, megabytes):
     """Run code in a process that may have some megabytes more than it has at `limit()`; what it prints."""
     given = f"""

@@ -75,7 +75,6 @@ def heard(guard, n=1, command="squeue --name run"):
         ("PENDING", "PENDING"),
         ("COMPLETED", "COMPLETED"),
         ("CANCELLED by 1000", "CANCELLED"),
-        ("PREEMPTED", "FAILED"),
         ("LAUNCH_FAILED", "FAILED"),
     ],
 )
@@ -99,7 +98,7 @@ def test_a_job_without_a_state_is_not_spoken_of():
     ],
 )
 def test_a_preempted_job_has_ended_unless_it_is_in_the_queue_again(slurm, squeue, told):
-    slurm.says["squeue"] = squeue
+    slurm.says |= {"squeue": squeue, "scontrol": "UP"}
     assert heard(guard_that_hears(({"7": "PREEMPTED"}, 0.1)), command="sacct --name run") == [{"7": told}]
 
 
@@ -133,15 +132,59 @@ def test_an_answer_gives_the_whole_patience_back():
         (None, "CANCELLED by 0\n", "CANCELLED"),
         (None, None, "ERROR"),
         ("", "RUNNING\n", "ERROR"),  # a database that was never told of the end
+        ("", "\n", "ERROR"),
     ],
 )
 def test_a_job_that_the_answers_lack_is_looked_for_elsewhere(slurm, squeue, sacct, told):
-    slurm.says |= {"squeue": squeue, "sacct": sacct}
+    slurm.says |= {"squeue": squeue, "sacct": sacct, "scontrol": "UP"}
     guard = guard_that_hears(*[({"7": "RUNNING"}, 0.1)] * guards.MISSED)
     guard.jobs = submitted("7", "8")
     told_of = heard(guard, guards.MISSED)
     assert told_of[:-1] == [{"7": "RUNNING"}] * (guards.MISSED - 1)  # it may not be listed yet
     assert told_of[-1] == {"7": "RUNNING", "8": told}
+
+
+def test_while_the_controller_is_away_no_job_is_held_to_have_ended(slurm):
+    slurm.says |= {"squeue": None, "scontrol": None, "sacct": "CANCELLED by 0\n"}
+    preempted = guard_that_hears(({"7": "PREEMPTED"}, 0.1))
+    assert heard(preempted, command="sacct --name run") == [{"7": "RUNNING"}]
+    guard = guard_that_hears(*[({}, 0.1)] * guards.MISSED)
+    guard.jobs = submitted("8")
+    assert heard(guard, guards.MISSED) == [{}] * guards.MISSED
+
+
+def test_a_run_that_is_given_up_submits_nothing_more(slurm):
+    slurm.says["scontrol"] = None
+    guard, given = guard_that_hears(*[SILENCE] * 4), []
+    with pytest.raises(WorkflowError):
+        heard(guard, 4)
+    guard.submitting(lambda executor, job: given.append(job), LOGGER)(None, JOB)
+    assert given == []
+
+
+def test_a_job_that_is_submitted_while_ctrl_c_comes_is_cancelled(slurm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    slurm.says["scancel"] = ""
+    guard = guard_that_hears()
+    guard.stopping = True
+    info = SimpleNamespace(external_jobid="7", job=SimpleNamespace(output=["a"]))
+    guard.noting(lambda executor, info: None, LOGGER)(SimpleNamespace(run_uuid="run"), info)
+    assert slurm.given == [("scancel", "7")]
+
+
+def test_a_job_that_cannot_be_noted_is_reported_all_the_same(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".snakemake").write_text("a file")
+    info, reported = SimpleNamespace(external_jobid="7", job=SimpleNamespace(output=["a"])), []
+    note = guard_that_hears().noting(lambda executor, info: reported.append(info), LOGGER)
+    note(SimpleNamespace(run_uuid="run"), info)
+    assert reported == [info] and "7 is not noted" in caplog.text
+
+
+def test_a_queue_that_does_not_answer_is_not_an_empty_one(slurm):
+    slurm.says["squeue"] = None
+    with pytest.raises(WorkflowError, match="does not say which jobs are in the queue"):
+        guards.cancel_leftovers({"7"}, LOGGER, patience_s=-1)
 
 
 def test_a_job_that_appears_again_is_not_missed():
@@ -252,7 +295,13 @@ def test_a_cluster_that_would_not_know_how_a_job_ended_is_refused(command, age, 
 
 @pytest.mark.parametrize(
     ("limit", "wanted", "given"),
-    [("1-00:00:00", 2718, 1440), ("1-00:00:00", 1359, 1359), ("infinite", 2718, 2718), (None, 2718, 2718)],
+    [
+        ("1-00:00:00", 2718, 1440),
+        ("1-00:00:00", 1359, 1359),
+        ("1:00:00\n1-00:00:00", 2718, 1440),  # of two partitions
+        ("infinite", 2718, 2718),
+        (None, 2718, 2718),
+    ],
 )
 def test_no_job_asks_for_more_time_than_its_partition_allows(slurm, limit, wanted, given):
     slurm.says |= {"scontrol": "UP", "sinfo": limit and f"{limit}\n"}
@@ -261,7 +310,8 @@ def test_no_job_asks_for_more_time_than_its_partition_allows(slurm, limit, wante
     for _ in range(2):
         guard.submitting(lambda executor, job: asked.append(job.resources["runtime"]), LOGGER)(None, job)
     assert asked == [given] * 2
-    assert [command[0] for command in slurm.given].count("sinfo") == 1  # once for all jobs
+    questions = [command[0] for command in slurm.given].count("sinfo")
+    assert questions == (2 if limit is None else 1)  # once for all jobs, when there is an answer
 
 
 @pytest.mark.parametrize(("n", "cap"), [(0, 8), (4, 4), (4, None)])
@@ -305,7 +355,7 @@ def test_jobs_that_write_what_is_due_are_known_from_notes_and_those_of_other_run
     assert guards.submitted_before(planning("a")) == set()
     reported = []
     note = guard_that_hears().noting(
-        lambda executor, info, register_job: reported.append(info.external_jobid)
+        lambda executor, info, register_job: reported.append(info.external_jobid), LOGGER
     )
     for number, made in (("7", ["a", "b"]), ("8", ["c"]), ("9", ["b"])):
         info = SimpleNamespace(external_jobid=number, job=SimpleNamespace(output=made))

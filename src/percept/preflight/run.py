@@ -73,7 +73,7 @@ def look(cfg: BaseConfig, where: Mapping[str, Machine], fixed: Fixed | None = No
         stored=stored,
         works=hours.works(cfg, subjects, trained, has_gpus),
         on_gpus=hours.works(cfg, subjects, trained, gpus=True),
-        asked={**fixed.megabytes, **problems.needs(cfg, subjects, trained, largest)},
+        asked={**problems.needs(cfg, subjects, trained, largest), **fixed.megabytes},
         minutes=times.asked(cfg, subjects, trained, fixed.minutes),
         where=dict(where),
         download=download / figures.BANDWIDTH.value / hours.HOUR,

@@ -90,10 +90,11 @@ def _memory(outlook: Outlook) -> str:
         "checkpoint GB",
         "weights GB",
     )
+    told = {rule: mb for rule, mb in outlook.asked.items() if rule in outlook.where}
     asked = [
         (rule, mb / 1000, "?" if place.ram is None else place.ram / GB, place.gpus,
          "?" if place.gpus and place.gpu_bytes is None else (place.gpu_bytes or 0.0) / GB, place.name)
-        for rule, mb in sorted(outlook.asked.items(), key=lambda one: -one[1])[:LARGEST]
+        for rule, mb in sorted(told.items(), key=lambda one: -one[1])[:LARGEST]
         for place in [outlook.where[rule]]
     ]  # fmt: skip
     jobs = columns(("job", "asks for GB", "has GB", "GPUs", "GB of each", "of"), asked)
