@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).parent
 STATEMENTS = ("body", "orelse", "finalbody", "handlers", "cases")  # fields of statements that hold statements
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 # What a setting means is written where it is used, and its value is tracked as a parameter of the rule; how a
-# log looks, or what is said where memory lacks, changes no result. Counting these would retrain every network for a new option elsewhere.
+# log looks, or what is said where memory lacks, changes no result. Counting these would retrain every network
+# for a new option elsewhere.
 NOT_COUNTED = tuple(
     PACKAGE / f"{name}.py" for name in ("config", "sections", "gan_settings", "sweeps", "log", "shortage")
 )
