@@ -127,10 +127,10 @@ SHARED = b"K\x01q\x00" + b"h\x00\x86q\x00" * 40
 )
 def test_a_file_that_would_hang_whoever_looks_at_its_values_is_refused_at_once(tmp_path, pickled):
     save(tmp_path, TABLE, pickled)
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(PerceptError, match=r"mapping_streams\.npy is no table of region names"):
         mapping.read(tmp_path, "streams")
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (((((", b"{'descr': " + b"-" * 9000 + b"1}", b"\xff"])
