@@ -25,9 +25,8 @@ OF_DATA = (
 )  # fmt: skip
 NETWORK_MB = 56_000  # of the host: a network of full size passes through it with its optimiser
 LEAST_MB = 4000
-DECODER_CHANNELS = (
-    256  # of the widest map of an autoencoder of latents, at the size of the image (Rombach 2022)
-)
+# Of the widest map of an autoencoder of latents, at the size of the image (Rombach et al. 2022).
+DECODER_CHANNELS = 256
 
 
 @dataclass(frozen=True)
