@@ -6,7 +6,7 @@ Kinds of targets, decoders and generators are plug-ins: a subclass of `TargetCon
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, create_model, model_validator
 
-from percept import spaces, starting
-from percept.gan_settings import GanSection, require, require_shown, require_trainable
+from percept import references
+from percept.gan_settings import GanSection
 from percept.sections import (
     DownloadConfig,
     EncodingConfig,
@@ -214,13 +214,13 @@ class ReconstructionConfig(Section):
         unused = given - {*wanted.needs, *wanted.takes}
         if missing or unused or (free and not given):
             problem = (
-                f"lacks {_listed(missing)}"
+                f"lacks {references.listed(missing)}"
                 if missing
-                else f"does not use {_listed(unused)}"
+                else f"does not use {references.listed(unused)}"
                 if unused
                 else "is given no decoder at all"
             )
-            uses = _listed([*wanted.needs, *(f"{role} (if given)" for role in wanted.takes)])
+            uses = references.listed([*wanted.needs, *(f"{role} (if given)" for role in wanted.takes)])
             raise ValueError(
                 f"a generator of kind `{wanted.kind}` reads {'one of ' if free else ''}{uses}, and this "
                 f"reconstruction {problem}: name a decoder for each role it reads, and for no other"
@@ -228,15 +228,11 @@ class ReconstructionConfig(Section):
         if free and len(given) > 1:
             raise ValueError(
                 f"a generator of kind `{wanted.kind}` works from one decoder, and this reconstruction names "
-                f"{_listed(given)}: keep one of them"
+                f"{references.listed(given)}: keep one of them"
             )
         if foreign := set(self.rescale) - given:
-            raise ValueError(f"`rescale` names {_listed(foreign)}, for which no decoder is given")
+            raise ValueError(f"`rescale` names {references.listed(foreign)}, for which no decoder is given")
         return self
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
 
 
 class BaseConfig(Section):
@@ -285,183 +281,8 @@ class BaseConfig(Section):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "BaseConfig":
-        for name, sweep in self.sweeps.items():
-            require(sweep.decoder, self.decoders, f"sweeps.{name}.decoder", "decoders")
-        if twice := {*self.decoders} & {*self.swept}:
-            raise ValueError(f"{_listed(twice)}: a decoder of a sweep and an entry of `decoders` are of one "
-                             "name: rename the entry")  # fmt: skip
-        for name, encoding in self.encodings.items():
-            require(encoding.target, self.targets, f"encodings.{name}.target", "targets")
-        for name, decoder in self.every_decoder.items():
-            for field in ("target", *type(decoder).further_fields):
-                if (target := getattr(decoder, field)) is not None:
-                    require(target, self.targets, f"decoders.{name}.{field}", "targets")
-                    spaces.require_learnable(name, decoder, field, self.targets)
-            if decoder.fitted and self.split.protocol == "leave-one-run-out":
-                raise ValueError(
-                    f"`decoders.{name}.fitted`: the protocol leave-one-run-out trains a decoder per run, and "
-                    "every image trains most of them, so that none is apart as a training image: leave "
-                    "`fitted` out, or choose a `split.protocol` with one test set"
-                )
-            if decoder.starts_from is not None:
-                require(decoder.starts_from, self.decoders, f"decoders.{name}.init", "decoders")
-                starting.require_startable(name, self.every_decoder)
-        for name in self.gans:
-            require_trainable(name, self)
-        for name, reconstruction in self.reconstructions.items():
-            for role, decoder in reconstruction.roles.items():
-                require(decoder, self.decoders, f"reconstructions.{name}.{role}", "decoders")
-                self._require_space(name, role)
-            seeds = {
-                seed for decoder in reconstruction.roles.values() for seed in self.decoders[decoder].seeds
-            }
-            if (seed := reconstruction.training_seed) not in {None, *seeds}:
-                raise ValueError(
-                    f"`reconstructions.{name}.training_seed` is {seed}, but its decoders are trained with "
-                    f"seeds {_listed(map(str, seeds))}: name one of these, or add it to `seeds` of a decoder"
-                )
-            for pool in reconstruction.generator.pools:
-                require(pool, self.pools, f"reconstructions.{name}.generator.pool", "pools")
-            require_shown(name, self)
-            self._require_rescalable(name)
-            self._require_candidates(name)
-            self._require_splits(name)
-        for at, name in enumerate(self.evaluation.latents.decoders):
-            require(name, self.decoders, f"evaluation.latents.decoders.{at}", "decoders")
-        for name in self.interpretation.leave_one_out:
-            self._require_analysable(name)
+        references.require_all(self)
         return self
-
-    def _require_analysable(self, name: str) -> None:
-        """Refuse an analysis of what is not there, or of what it cannot say anything about."""
-        analysis, path = self.interpretation.leave_one_out[name], f"interpretation.leave_one_out.{name}"
-        require(analysis.decoder, self.decoders, f"{path}.decoder", "decoders")
-        decoder = self.decoders[analysis.decoder]
-        if analysis.training_seed not in {None, *decoder.seeds}:
-            raise ValueError(
-                f"`{path}.training_seed` is {analysis.training_seed}, but {analysis.decoder!r} is trained "
-                f"with seeds {_listed(map(str, decoder.seeds))}: name one of these"
-            )
-        if self.split.protocol == "leave-one-run-out":
-            raise ValueError(
-                f"`{path}`: the protocol leave-one-run-out trains a decoder per run, and an analysis is of "
-                "one decoder: choose a `split.protocol` with one test set, or leave the analysis out"
-            )
-        if decoder.mask is not None:
-            raise ValueError(
-                f"`{path}`: the input of {analysis.decoder!r} is 0 outside {decoder.mask!r}, so random sets "
-                "of voxels would lose nothing and every region within would stand out: analyse a decoder "
-                "without `mask` that has this set as its `roi`"
-            )
-        if analysis.information and decoder.kind != "ridge":
-            raise ValueError(
-                f"`{path}.information` trains ridge decoders again, and {analysis.decoder!r} is of kind "
-                f"`{decoder.kind}`: leave it out, or analyse a ridge decoder"
-            )
-        if analysis.images is not None:
-            self._require_imaged(analysis.images.reconstruction, analysis.decoder, f"{path}.images")
-
-    def _require_imaged(self, reconstruction: str, decoder: str, path: str) -> None:
-        """Refuse a reconstruction whose images do not follow from the predictions of the decoder."""
-        require(reconstruction, self.reconstructions, f"{path}.reconstruction", "reconstructions")
-        shown = self.reconstructions[reconstruction]
-        if shown.generator.chooses_from:
-            problem = "chooses among the images of others, which an analysis does not make"
-        elif decoder not in shown.roles.values():
-            problem = f"is made from {_listed(shown.roles.values())}, not from {decoder!r}"
-        elif shown.generator.from_samples and self.decoders[shown.roles["semantic"]].samples:
-            problem = "is made from samples of a prior, which an analysis does not draw"
-        elif shown.generator.gans:
-            problem = "is made by a GAN that is trained here, which an analysis does not read"
-        elif shown.generator.pools:
-            problem = "looks its images up in a pool, so they change by leaps"
-        elif "transductive" in shown.rescale.values():
-            problem = "is rescaled by the whole test set, so no image changes alone"
-        else:
-            return
-        raise ValueError(
-            f"`{path}.reconstruction`: {reconstruction!r} {problem}: name another reconstruction, or leave "
-            "`images` out"
-        )
-
-    def _require_candidates(self, name: str) -> None:
-        """Refuse a choice among images that nothing makes; and one by the truth that does not say so."""
-        chooser = self.reconstructions[name].generator
-        for candidate in chooser.chooses_from:
-            path = f"reconstructions.{name}.generator.of"
-            made = [other for other, one in self.reconstructions.items() if not one.generator.chooses_from]
-            require(candidate, dict.fromkeys(made), path, "reconstructions that makes images itself")
-            chooser.require_candidate(candidate, self.reconstructions[candidate])
-        if chooser.uses_truth and "oracle" not in name:
-            raise ValueError(
-                f"`reconstructions.{name}` chooses by what was seen, so it is an upper bound and no method, "
-                "and tables and figures show its name alone: call it something with `oracle` in it"
-            )
-
-    def _require_space(self, name: str, role: str) -> None:
-        """Refuse a decoder whose target is not of the space that the generator reads in this role."""
-        reconstruction = self.reconstructions[name]
-        wanted = reconstruction.generator.demands.get(role)
-        decoder = reconstruction.roles[role]
-        target = self.targets[self.decoders[decoder].target]
-        if wanted is None or spaces.fits(target, wanted):
-            return
-        fitting = [
-            other for other, one in self.decoders.items() if spaces.fits(self.targets[one.target], wanted)
-        ]
-        hint = (
-            f"name a decoder of such a target ({', '.join(fitting)})"
-            if fitting
-            else "add such a target, and a decoder of it, and name that decoder"
-        )
-        raise ValueError(
-            f"`reconstructions.{name}.{role}`: {spaces.generator(reconstruction.generator)} reads a target "
-            f"{spaces.listed(wanted)}, but {decoder!r} predicts the target "
-            f"{self.decoders[decoder].target!r}, {spaces.target(target)}. Numbers of another space make "
-            f"images of nothing, even where their shape fits: {hint}, or choose the generator's settings by "
-            "the target"
-        )
-
-    def _require_splits(self, name: str) -> None:
-        """Refuse images of training and validation stimuli that nothing predicts."""
-        reconstruction = self.reconstructions[name]
-        if reconstruction.splits is None:
-            return
-        votes = bool(reconstruction.generator.chooses_from)
-        lacking = [one for one in reconstruction.roles.values() if not self.decoders[one].fitted]
-        fixed = self.split.validation_fraction > 0 and self.split.protocol != "leave-one-run-out"
-        if votes or lacking or not fixed:
-            missing = (
-                "a vote makes no images of its own: set `splits` at those that it chooses among"
-                if votes
-                else f"the decoders {', '.join(lacking)} do not predict their training images: set "
-                "`fitted: true` there"
-                if lacking
-                else "this split carves out no fixed validation images: set `split.validation_fraction`"
-            )
-            raise ValueError(
-                f"`reconstructions.{name}.splits` asks for images of training and validation stimuli, but "
-                f"{missing}, or leave `splits` out"
-            )
-
-    def _require_rescalable(self, name: str) -> None:
-        """Refuse to rescale what has no need of it, or nothing to measure it on."""
-        reconstruction = self.reconstructions[name]
-        for role, how in reconstruction.rescale.items():
-            made = self.decoders[decoder := reconstruction.roles[role]]
-            if role == "semantic" and made.samples and reconstruction.generator.from_samples:
-                problem = (
-                    f"makes {made.samples} samples of each embedding, and these condition the images: they "
-                    "have the spread of true embeddings already, and nothing would be rescaled"
-                )
-            elif how == "cross_validated" and not made.cross_validates:
-                problem = "does not predict its training images by models without them, as this needs"
-            else:
-                continue
-            raise ValueError(
-                f"`reconstructions.{name}.rescale` names {role}, but the decoder {decoder!r} {problem}. "
-                f"Remove `{role}` from it"
-            )
 
 
 def kinds(package: str, base: type[Section]) -> dict[str, type[Section]]:

@@ -20,7 +20,8 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 # log looks, or what is said where memory lacks, changes no result. Counting these would retrain every network
 # for a new option elsewhere.
 NOT_COUNTED = tuple(
-    PACKAGE / f"{name}.py" for name in ("config", "sections", "gan_settings", "sweeps", "log", "shortage")
+    PACKAGE / f"{name}.py"
+    for name in ("config", "references", "sections", "gan_settings", "sweeps", "log", "shortage")
 )
 # How bytes arrive does not change them: they are verified. Counting this would fetch NSD's betas again.
 NOT_COUNTED += tuple(
