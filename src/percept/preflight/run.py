@@ -118,4 +118,5 @@ def refusals(outlook: Outlook) -> list[str]:
         *problems.absent_gpus(cfg, outlook.where),
         *problems.images(outlook.made, outlook.where),
         *times.refusals(outlook.minutes, outlook.where),
+        *times.overruns(outlook.works, outlook.minutes, outlook.where),
     ]  # fmt: skip

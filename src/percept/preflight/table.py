@@ -113,9 +113,12 @@ def _memory(outlook: Outlook) -> str:
 
 def _time(outlook: Outlook) -> str:
     rows = [
-        (one.rule, one.name, one.jobs, one.longest, one.total, one.gpus, one.origin) for one in outlook.works
-    ]
-    table = columns(("jobs", "of", "how many", "longest, h", "all, h", "GPUs", "by"), rows)
+        (one.rule, one.name, one.jobs, one.longest, *_asked_hours(outlook, one.rule), one.total, one.gpus,
+         one.origin)
+        for one in outlook.works
+    ]  # fmt: skip
+    asked = ("asks for, h",) if _on_cluster(outlook) else ()
+    table = columns(("jobs", "of", "how many", "longest, h", *asked, "all, h", "GPUs", "by"), rows)
     download = f", {number(outlook.download)} h of download" if outlook.download else ""
     told = f"{table}\nhere: {number(sum(one.total for one in outlook.works))} hours of jobs{download}"
     if not any(one.gpus for one in outlook.on_gpus):
@@ -129,6 +132,16 @@ def _time(outlook: Outlook) -> str:
         f"{told}\non GPUs, by the model: {number(taken)} GPU hours; from the first job to the last, beside "
         f"{cores} cores: {walls}"
     )
+
+
+def _on_cluster(outlook: Outlook) -> bool:
+    return any(place.cluster for place in outlook.where.values())
+
+
+def _asked_hours(outlook: Outlook, rule: str) -> tuple[float | str, ...]:
+    """Hours that a job of the rule is submitted with, in a column that is there on a cluster alone."""
+    asked = outlook.minutes.get(rule)
+    return ("" if asked is None else asked / 60,) if _on_cluster(outlook) else ()
 
 
 def _absent(outlook: Outlook) -> list[str]:

@@ -1,10 +1,11 @@
-"""Minutes that rules ask a cluster for, and partitions that do not give as many.
+"""Minutes that rules ask a cluster for, jobs that need more, and partitions that do not give as many.
 
 Slurm lets a job of more minutes than its partition allows wait for ever (`PartitionTimeLimit`). So it is
 submitted with what there is (rules/slurm_guard.py), which may not be enough. Rules whose time depends on the
 data set, or on a GPU, ask by the functions here; the others say their minutes themselves.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,6 +13,7 @@ from percept.config import BaseConfig
 from percept.datasets import nsd_keys
 from percept.preflight import sizes
 from percept.preflight.figures import GB
+from percept.preflight.hours import Work
 from percept.preflight.machine import Machine
 from percept.preflight.memory import Training
 from percept.preflight.world import Subject
@@ -85,3 +87,22 @@ def refusals(minutes: Mapping[str, int], where: Mapping[str, Machine]) -> Iterat
             "profiles/slurm/site.yaml); or say that it suffices: "
             f"`--set-resources {most[0][0]}:runtime={place.minutes:.0f}`."
         )
+
+
+def overruns(
+    works: Sequence[Work], minutes: Mapping[str, int], where: Mapping[str, Machine]
+) -> Iterator[str]:
+    """Rules on a cluster of which the longest job needs more time than it asks for."""
+    longest: dict[str, Work] = {}
+    for work in works:
+        if work.rule not in longest or work.longest > longest[work.rule].longest:
+            longest[work.rule] = work
+    for rule, work in longest.items():
+        needed, asked = 60 * work.longest, minutes.get(rule)
+        if asked is not None and needed > asked and rule in where and where[rule].cluster:
+            of = f" of {work.name}" if work.name else ""
+            yield (
+                f"{rule}{of} asks for {asked} minutes and would need {needed:.0f} ({work.origin}): Slurm "
+                "would end it before it is done. Ask for more: "
+                f"`--set-resources {rule}:runtime={math.ceil(1.5 * needed)}`."
+            )

@@ -159,6 +159,30 @@ def test_what_all_of_nsd_asks_for_grows_with_its_data_unless_it_was_set():
     assert times.asked(found.cfg, found.subjects, found.trained, {"train_decoder": 5})["train_decoder"] == 5
 
 
+def test_a_job_that_needs_more_time_than_it_asks_for_is_refused_on_a_cluster_alone():
+    cluster = dict.fromkeys(run.RULES, Machine("partition gpu", 64, 512e9, 4, cluster=True))
+    works = [
+        hours.Work("train_decoder", "ridge_clip", 8, 0.5, 4.0, 0, "model"),
+        hours.Work("train_decoder", "mindeye", 8, 3.0, 24.0, 1, "recorded (2)"),
+        hours.Work("audit_subject", "", 8, 1.0, 8.0, 0, "assumed"),
+        hours.Work("leave_voxels_out", "", 8, 9.0, 9.0, 0, "assumed"),  # asks for nothing that is known
+    ]
+    asked = {"train_decoder": 120, "audit_subject": 60}
+    (refused,) = times.overruns(works, asked, cluster)
+    assert "train_decoder of mindeye asks for 120 minutes and would need 180 (recorded (2))" in refused
+    assert "--set-resources train_decoder:runtime=270" in refused
+    assert list(times.overruns(works, asked | {"train_decoder": 180}, cluster)) == []
+    assert list(times.overruns(works, asked, dict.fromkeys(run.RULES, BIG))) == []
+
+
+def test_the_hours_that_jobs_ask_for_have_a_column_on_a_cluster():
+    on_cluster = table.text(outlook("nsd.yaml", Machine("partition gpu", 64, 512e9, 4, cluster=True)))
+    lines = [line.split() for line in on_cluster.splitlines()]
+    (mindeye,) = [line for line in lines if line[:2] == ["train_decoder", "mindeye"]]
+    assert mindeye[4] == "22.6"  # 1,359 minutes
+    assert "asks for, h" in on_cluster and "asks for, h" not in table.text(outlook("nsd.yaml"))
+
+
 @pytest.mark.parametrize(
     ("limit", "minutes"),
     [
