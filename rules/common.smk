@@ -1,11 +1,14 @@
+import ast
 import gc
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from snakemake import jobs
 from snakemake.exceptions import WorkflowError
+from snakemake.resources import Resources
 
 # The library lies beside the Snakefile: importable in every script, also in jobs of a cluster, without
 # being installed into each environment.
@@ -37,6 +40,21 @@ def below(path):
     return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
 
 
+def on_gpus(mark="with_gpu_"):
+    """What a profile says of rules that may ask for a GPU, by default resources of this mark; these are taken out.
+
+    The rules name it as their own. A profile could say it by its `set-resources` too; but then --set-resources of one
+    rule on the command line, which replaces all of them, would send the GPU jobs of every other rule elsewhere.
+    """
+    given = workflow.resource_settings.default_resources or {}
+    marked = {name: one for name, one in given.items() if name.startswith(mark)}
+    if marked:
+        others = Resources({name: one for name, one in given.items() if name not in marked})
+        workflow.resource_settings = replace(workflow.resource_settings, default_resources=others)
+    return {name.removeprefix(mark): ast.literal_eval(one.raw) for name, one in marked.items()}
+
+
+ON_GPUS = on_gpus()
 DATASET = CONFIG.dataset
 NATIVE = isinstance(DATASET, settings.NativeTree)  # laid out as NSD's bucket
 SUBJECTS = list(DATASET.subjects)

@@ -15,6 +15,7 @@ rule train_decoder:
         "../envs/decoding.yaml"
     threads: decoder_threads()
     resources:
+        **ON_GPUS,
         mem_mb=decoder_mb,
         runtime=decoder_minutes,
         gpu=decoder_gpus,

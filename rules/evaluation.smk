@@ -91,6 +91,7 @@ if CONFIG.reconstructions:
             "../envs/decoding.yaml"
         threads: 4 if metric_gpus() else 1
         resources:
+            **ON_GPUS,
             mem_mb=growing(8000),
             runtime=growing(240),
             gpu=metric_gpus(),
@@ -158,6 +159,7 @@ rule score_splits:
         "../envs/decoding.yaml"
     threads: 4 if split_gpus() else 1
     resources:
+        **ON_GPUS,
         mem_mb=scoring_mb,
         runtime=growing(120),
         gpu=split_gpus(),

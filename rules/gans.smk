@@ -18,6 +18,7 @@ if CONFIG.gans:
             "../envs/decoding.yaml"
         threads: gan_threads
         resources:
+            **ON_GPUS,
             mem_mb=growing(16000),
             runtime=growing(1440),
             gpu=gan_gpus,

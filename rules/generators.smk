@@ -18,6 +18,7 @@ rule reconstruct_images:
         "../envs/decoding.yaml"
     threads: generator_threads
     resources:
+        **ON_GPUS,
         mem_mb=growing(8000),
         runtime=generator_minutes,
         gpu=generator_gpus,
@@ -52,6 +53,7 @@ rule reconstruct_splits:
         "../envs/decoding.yaml"
     threads: generator_threads
     resources:
+        **ON_GPUS,
         mem_mb=growing(8000),
         runtime=generator_minutes,
         gpu=generator_gpus,
@@ -89,6 +91,7 @@ if VOTES:
             "../envs/decoding.yaml"
         threads: 4 if vote_gpus() else 1
         resources:
+            **ON_GPUS,
             mem_mb=growing(4000),
             runtime=growing(60),
             gpu=vote_gpus(),

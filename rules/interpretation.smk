@@ -18,6 +18,7 @@ if CONFIG.interpretation.leave_one_out:
             "../envs/decoding.yaml"
         threads: decoder_threads()
         resources:
+            **ON_GPUS,
             mem_mb=analysis_mb,
             runtime=growing(240),
             gpu=analysis_gpus(),

@@ -335,6 +335,8 @@ class Guard:
                     time.sleep(min(1, self.wait_s))
             if not self.stopping:  # what Ctrl-C ends submits no more
                 self._fit(job, logger)
+                if not job.resources.get("gpu") and job.resources.get("gpu_model"):
+                    job.resources.gpu_model = ""  # the executor would ask for one such GPU, or for none
                 submit(executor, job)
 
         return patient

@@ -16,6 +16,7 @@ rule encode_target:
         "../envs/decoding.yaml"
     threads: target_threads
     resources:
+        **ON_GPUS,
         mem_mb=growing(8000),
         runtime=growing(240),
         gpu=target_gpus,
@@ -71,6 +72,7 @@ if CONFIG.pools:
             "../envs/decoding.yaml"
         threads: target_threads
         resources:
+            **ON_GPUS,
             mem_mb=growing(8000),
             runtime=growing(1440),
             gpu=target_gpus,

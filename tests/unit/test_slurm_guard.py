@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from snakemake_executor_plugin_slurm import Executor
+from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_interface_common.exceptions import WorkflowError
 
 from tests.unit.source import REPOSITORY
@@ -312,6 +313,14 @@ def test_no_job_asks_for_more_time_than_its_partition_allows(slurm, limit, wante
     assert asked == [given] * 2
     questions = [command[0] for command in slurm.given].count("sinfo")
     assert questions == (2 if limit is None else 1)  # once for all jobs, when there is an answer
+
+
+@pytest.mark.parametrize(("gpu", "asked"), [(0, ""), (2, " --gpus=a100:2")])
+def test_a_type_of_gpu_is_asked_for_by_jobs_that_need_one_alone(slurm, gpu, asked):
+    slurm.says["scontrol"] = "UP"
+    job, given = SimpleNamespace(name="x", resources=Resources(gpu=gpu, gpu_model="a100")), []
+    guard_that_hears().submitting(lambda executor, job: given.append(set_gres_string(job)), LOGGER)(None, job)
+    assert given == [asked]
 
 
 @pytest.mark.parametrize(("n", "cap"), [(0, 8), (4, 4), (4, None)])

@@ -29,7 +29,9 @@ def profile(tmp_path, monkeypatch):
 
 def test_without_a_site_file_no_account_is_named(profile):
     read = profile()
-    assert read["default-resources"] == ["slurm_partition='main'", "mem_mb=4000", "runtime=60", "nodes=1"]
+    assert read["default-resources"] == [
+        "slurm_partition='main'", "mem_mb=4000", "runtime=60", "nodes=1", "with_gpu_slurm_partition='gpu'"
+    ]  # fmt: skip
     assert read["resources"] == ["gpu=8"] and read["slurm-status-command"] == "squeue"
 
 
@@ -39,7 +41,9 @@ def test_without_a_site_file_no_account_is_named(profile):
         ({"account": "lab"}, "default-resources", {"slurm_account='lab'"}),
         ({"partition": "cpu"}, "default-resources", {"slurm_partition='cpu'"}),
         ({"resources": {"qos": "long"}}, "default-resources", {"qos='long'"}),
-        ({"gpu_partition": "a100"}, "set-resources", {"train_decoder:slurm_partition='a100'"}),
+        ({"gpu_partition": "a100"}, "default-resources", {"with_gpu_slurm_partition='a100'"}),
+        ({"gpu_model": "a100"}, "default-resources", {"with_gpu_gpu_model='a100'"}),
+        ({"gpu_resources": {"qos": "long"}}, "default-resources", {"with_gpu_qos='long'"}),
         ({"gpus": 2}, "resources", {"gpu=2"}),
         ({"jobs": 3}, "jobs", {"3"}),
         ({"status_command": "sacct"}, "slurm-status-command", {"sacct"}),
@@ -64,6 +68,18 @@ def test_no_key_of_the_profile_stands_in_it_twice():
 def test_a_misspelt_key_of_the_site_file_is_refused(profile):
     with pytest.raises(Exception, match=r"site\.yaml: unknown acount; there are account, partition"):
         profile({"acount": "lab"})
+
+
+@pytest.mark.parametrize("key", ["resources", "gpu_resources"])
+@pytest.mark.parametrize("resource", ["gpu", "gres", "gpu_model"])
+def test_gpus_for_every_job_of_a_kind_are_refused(profile, key, resource):
+    with pytest.raises(Exception, match=rf"`{key}` would ask for {resource} also where a job needs no GPU"):
+        profile({key: {resource: "a100"}})
+
+
+def test_no_option_of_the_command_line_replaces_what_the_profile_says_of_rules(profile):
+    """`--set-resources` replaces the whole of the profile's, not one rule's."""
+    assert "set-resources" not in profile()
 
 
 def test_every_key_of_the_profile_has_its_reason():

@@ -88,6 +88,15 @@ def test_a_time_that_is_set_counts(on_slurm):
     assert "disk, GB" in done.stdout and "lets a job run for" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("option", [(), ("--set-resources", "train_decoder:runtime=240")])
+def test_rules_that_may_ask_for_a_gpu_go_where_gpus_are_whatever_is_set_of_another(on_slurm, option):
+    said = on_slurm({"gpu_partition": "a100"}, "--configfile", NSD, *option).stdout.splitlines()
+    places = {line.split()[0]: line.split()[-1] for line in said if "partition " in line and line.split()}
+    gpu = {"train_decoder", "encode_target", "reconstruct_images"}
+    assert {rule for rule, place in places.items() if place == "a100"} >= gpu, places
+    assert places["score_decoders"] == "main"
+
+
 def test_a_partition_that_is_not_there_is_named(on_slurm):
     done = on_slurm({"gpu_partition": "nowhere"}, "--configfile", NSD)
     assert done.returncode != 0 and "no partition 'nowhere'" in done.stdout + done.stderr
