@@ -19,15 +19,26 @@ def use_threads(n: int) -> None:
 
 
 def choose(device: str) -> str:
-    """The device that a setting stands for: `auto` is a GPU where there is one.
+    """The device that a setting stands for: `auto` is a GPU where there is one, or what PERCEPT_DEVICE names.
 
     Raises
     ------
-    PerceptError : a GPU was asked for where torch sees none
+    PerceptError : a GPU was asked for where torch sees none, or Slurm gave this job one that torch cannot
+        see: it would be held, unused, while the processor computes until the job's time is over
     """
     import torch
 
+    device = os.environ.get("PERCEPT_DEVICE", device) if device == "auto" else device
     if device == "auto":
+        given = os.environ.get("SLURM_JOB_GPUS")
+        if given and not torch.cuda.is_available():
+            built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
+            raise PerceptError(
+                f"Slurm gave this job the GPU {given}, and torch {torch.__version__} sees none: it is built "
+                f"for {built}, which may not be what the node's driver is for (docs/environments.md, PyTorch "
+                "for GPUs). To compute on the CPU all the same, set `device: cpu`, or PERCEPT_DEVICE=cpu in "
+                "the environment of the run."
+            )
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise PerceptError(

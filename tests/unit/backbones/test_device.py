@@ -1,4 +1,4 @@
-"""What is said where a GPU, or the machine, has too little memory."""
+"""What `auto` stands for, and what is said where a GPU, or the machine, has too little memory."""
 
 import subprocess
 import sys
@@ -7,8 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from percept.backbones.device import memory_for
+from percept.backbones.device import choose, memory_for
 from percept.files import PerceptError
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_slurm_gave_and_torch_cannot_see_is_not_held_unused(monkeypatch):
+    assert choose("auto") == "cpu"
+    monkeypatch.setenv("SLURM_JOB_GPUS", "3")
+    with pytest.raises(PerceptError, match=r"gave this job the GPU 3.*built for (CUDA|the CPU)"):
+        choose("auto")
+    assert choose("cpu") == "cpu"
+    monkeypatch.setenv("PERCEPT_DEVICE", "cpu")
+    assert choose("auto") == "cpu"
+    with pytest.raises(PerceptError, match="sees no GPU here"):
+        choose("cuda")
 
 
 def test_a_full_gpu_is_told_with_what_was_computed_and_what_needs_less():
