@@ -1,7 +1,9 @@
 """Every reader of files, with a small whole file that it reads: what the mutants are made of.
 
 `UNSEEN` says by format what nobody can find, because nothing in the file, or beside it, tells right from
-wrong. Damage of other kinds, or of other files, has to be refused.
+wrong. Damage of other kinds, or of other files, has to be refused. How much of it a reader lets through is
+counted in `unseen.py`, so the files are the same bytes in every process, whichever were made before: no time
+of day in them, no text that is edited for other reasons.
 """
 
 import gzip
@@ -42,6 +44,7 @@ from tests.unit.datasets import challenge_tree
 from tests.unit.datasets import test_nsd as native
 
 RNG = np.random.default_rng(20261129)
+START = RNG.bit_generator.state  # for every file anew: tests run in any order, and not all of them
 BYTES = frozenset({"flipped", "zeroed", "swapped"})
 TEXT = BYTES | {"appended", "doubled", "truncated"}
 UNSEEN: dict[str, frozenset[str]] = {
@@ -60,16 +63,21 @@ Read = Callable[[Path], Any]
 class Reader:
     """A file, how to make it, and how it is read.
 
-    make : writes a whole file, and what has to lie around it, into a folder; returns its path
+    write : writes a whole file, and what has to lie around it, into a folder; returns its path
     read : what it holds, given its path
     format : entry of `UNSEEN`
     named : what the message names instead of the file: the folder of a backbone, which is fetched as a whole
     """
 
-    make: Callable[[Path], Path]
+    write: Callable[[Path], Path]
     read: Read
     format: str = ""
     named: str = ""
+
+    def make(self, root: Path) -> Path:
+        """`write`, which draws the same numbers each time."""
+        RNG.bit_generator.state = START
+        return self.write(root)
 
 
 READERS: dict[str, Reader] = {}
@@ -88,6 +96,15 @@ def reader(name: str, read: Read, format: str = "") -> Callable:
 def put(path: Path, data: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def save_mat(path: Path, content: dict, packed: bool) -> Path:
+    """A MATLAB 5 file without the time of day, which scipy puts into the 116 bytes that it opens with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, content, do_compression=packed)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 5.0 MAT-file".ljust(116))
     return path
 
 
@@ -327,10 +344,8 @@ DESIGN, RESPONSES, INFO = nsd.EXPDESIGN, nsd.key_responses(native.SUBJECT), nsd.
 @reader("nsd_expdesign.mat", lambda path: nsd.read_design(of_tree(path, DESIGN)))
 def design(root: Path) -> Path:
     ordering, subjectim, shared = native.released_ids()
-    (root / DESIGN).parent.mkdir(parents=True)
     content = {"masterordering": ordering[None], "subjectim": subjectim, "sharedix": shared[None]}
-    savemat(root / DESIGN, content, do_compression=True)  # as released
-    return root / DESIGN
+    return save_mat(root / DESIGN, content, packed=True)  # as released
 
 
 @reader(
@@ -418,9 +433,10 @@ def unpacked(path: Path) -> list[bytes]:
 @reader("annotations.zip", unpacked)
 def archive(root: Path) -> Path:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(packed, "w") as file:
         for key in coco.KEYS:
-            file.writestr(key, RNG.bytes(300).hex())
+            entry = zipfile.ZipInfo(key)  # of 1980, not of now
+            file.writestr(entry, RNG.bytes(300).hex(), zipfile.ZIP_DEFLATED)
     return put(root / "annotations.zip", packed.getvalue())
 
 
@@ -452,14 +468,12 @@ def lab_parquet(root: Path) -> Path:
 
 @reader("betas v5.mat", readers.read_array, "array without an end")
 def old_mat(root: Path) -> Path:
-    savemat(root / "betas.mat", {"betas": matrix()})
-    return root / "betas.mat"
+    return save_mat(root / "betas.mat", {"betas": matrix()}, packed=False)
 
 
 @reader("betas v7.mat", readers.read_array)
 def packed_mat(root: Path) -> Path:
-    savemat(root / "betas.mat", {"betas": matrix()}, do_compression=True)
-    return root / "betas.mat"
+    return save_mat(root / "betas.mat", {"betas": matrix()}, packed=True)
 
 
 @reader("betas v7.3.mat", readers.read_array, "raw array")
@@ -634,13 +648,68 @@ for _file, _suffix, _format in (
     )
 
 
+PRINTED = """\
+method,subject,protocol,metric,direction,pool,value,source,sure,note
+Plain Decoder,mean,37/982,pixcorr,,,0.254,"Doe et al. 2021, table 1",read,
+Plain Decoder,mean,37/982,alexnet2,,,0.830,"Doe et al. 2021, table 1",read,
+Plain Decoder,mean,37/982,top1,image_from_brain,300,0.110,"Doe et al. 2021, table 2",remembered,headed Image
+Plain Decoder,mean,37/982,top1,brain_from_image,300,0.490,"Doe et al. 2021, table 2",remembered,headed Brain
+"Decoder, Second",subj01,40/1000,clip,,,0.77,"Roe 2023, main comparison",read,
+"Decoder, Second",subj02,40/1000,clip,,,0.765,"Roe 2023, main comparison",read,
+"Decoder, Second",subj01,40/1000,effnet,,,0.862,"Roe 2023, main comparison",third-party,lower is better
+"Decoder, Second",subj01,40/1000,swav,,,0.465,"Roe 2023, main comparison",third-party,lower is better
+"""
+
+
 @reader("published.csv", lambda path: published.load([path]), "text")
 def printed(root: Path) -> Path:
-    source = sorted((Path(__file__).parents[2] / "resources/published").glob("*.csv"))[0]
-    return put(root / "published.csv", source.read_bytes())
+    return put(root / "published.csv", PRINTED)
+
+
+SETTINGS = """\
+# A small experiment, with most kinds of values.
+dataset:
+  kind: twin
+  name: tiny
+  root: resources/tiny
+  subjects: [subj01, subj02]
+  sessions: {subj01: 2, subj02: 1}
+  volumes: {subj01: [14, 16, 12], subj02: [13, 17, 11]}
+  shared_images: 40
+  bits: 6.0
+
+voxels:
+  extract: [nsdgeneral]
+
+targets:
+  pixels: {kind: pixels, size: 8}
+  clip: {kind: clip_image, backbone: tiny_clip}
+  latents: {kind: vae_latent, backbone: tiny_vae}
+
+decoders:
+  ridge_pixels: {kind: ridge, target: pixels, alphas: [100, 10000]}
+  ridge_clip: {kind: ridge, target: clip, seeds: [0, 1]}
+  ridge_latents: {kind: ridge, target: latents}
+
+reconstructions:
+  linear: {lowlevel: ridge_pixels, generator: {kind: pixels, out: 64}}
+  unclip:
+    semantic: ridge_clip
+    lowlevel: ridge_latents
+    rescale: {semantic: cross_validated}
+    generator: {kind: image_diffusion, backbone: tiny_unclip, lowlevel_backbone: tiny_vae, steps: 4}
+
+evaluation:
+  retrieval: {pools: [10, 30]}
+  images: {networks: [tiny_clip, tiny_judge]}
+  bootstrap: 100
+  permutations: 100
+
+report:
+  title: A small experiment
+"""
 
 
 @reader("config.yaml", lambda path: config.plain(config.load(path)), "text")
 def settings(root: Path) -> Path:
-    source = Path(__file__).parents[2] / "config/experiments/tiny.yaml"
-    return put(root / "config.yaml", source.read_bytes())
+    return put(root / "config.yaml", SETTINGS)
