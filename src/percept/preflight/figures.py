@@ -1,5 +1,6 @@
 """Numbers that the estimates rest on, each with where it is from: measured here, published, or assumed."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,11 +112,41 @@ GPU_FLOPS = {
     "half": Figure(312e12, "FLOP/s", "published", "peak of an A100 in half precision"),
 }
 GPU_BANDWIDTH = Figure(2.0e12, "B/s", "published", "memory of an A100 of 80 GB")
+# Memory by type, in GB of 2^30 bytes, as makers count them; of a type that is sold with two sizes the larger,
+# so that what may fit is not refused.
+GPU_GB = {
+    "p100": 16, "p40": 24, "v100": 32, "t4": 16, "titanv": 12, "titanrtx": 24, "rtx6000": 24, "rtx8000": 48,
+    "1080ti": 11, "2080ti": 11, "3080": 12, "3080ti": 12, "3090": 24, "3090ti": 24, "4080": 16, "4090": 24,
+    "5090": 32, "a2": 16, "a10": 24, "a16": 16, "a30": 24, "a40": 48, "a100": 80, "a800": 80, "a4000": 16,
+    "a4500": 20, "a5000": 24, "a6000": 48, "rtx6000ada": 48, "rtxpro6000": 96, "l4": 24, "l40": 48,
+    "l40s": 48, "h100": 80, "h100nvl": 94, "h800": 80, "h20": 141, "h200": 141, "gh200": 144, "b200": 192,
+    "gb200": 192, "b300": 288, "gb300": 288,
+}  # fmt: skip
 GPU_SHARE = Figure(0.4, "of the peak", "assumed", "what networks reach of it; no GPU was measured")
 STARTING = Figure(3.0, "s", "assumed", "imports and reading of a job")
 DIRECT_IMAGES = Figure(200, "images/s", "assumed", "targets that no network computes, one core")
 TINY_GFLOP = Figure(0.5, "GFLOP", "assumed", "an image, or a step, of one of the small networks")
+POOL_IMAGES = Figure(
+    118_000, "images", "assumed", "in a pool whose folder is absent: as many as COCO trains with"
+)
 CAPTIONS = 5  # of an image of COCO, as its authors say
 TABLES = Figure(0.05e9, "B", "assumed", "tables, figures and pages of a subject")
 SCORING = Figure(0.5, "h", "assumed", "tables, figures, audit and scores of a subject, on the CPU")
 SCORING_SMALL = Figure(0.01, "h", "assumed", "the same of a simulation or of own data")
+
+
+def gpu_memory(kind: str) -> Figure | None:
+    """Memory of a GPU, in GB of 2^30 bytes, by the name that a cluster gives its type; None if unknown.
+
+    A size in the name wins, of several the last: `nvidia_a100_80gb_pcie_1g.10gb` is a slice of 10.
+    """
+    named = r"(?<![a-z0-9])(\d+)_?g(?:i?b)?(?![a-z0-9.])"
+    sizes = [int(size) for size in re.findall(named, kind.lower())]
+    # A name may say another memory: that of the processor beside a GH200 is 480 GB.
+    if sizes := [size for size in sizes if size <= max(GPU_GB.values())]:
+        return Figure(sizes[-1], "GB", "published", f"memory of a GPU, by the name of its type, {kind}")
+    letters = re.sub(r"[^a-z0-9]", "", re.sub(named, "", kind.lower()))
+    known = [name for name in GPU_GB if re.search(rf"(?<!\d){name}(?!\d)", letters)]
+    if not known:
+        return None
+    return Figure(GPU_GB[max(known, key=len)], "GB", "published", f"memory of a GPU of the type {kind}")

@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from percept.files import PerceptError
+from percept.preflight import figures
 
 MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 SECONDS = 20  # that a command is waited for
@@ -20,6 +22,7 @@ class Machine:
     name : what messages call it
     ram : bytes of the largest node; None where that is not known
     gpus : how many one node has; gpu_bytes : memory of the largest, None where that is not known
+    gpu_name : its type; of a partition every type, in the words of Slurm
     minutes : that a job may run; None without a limit
     """
 
@@ -57,13 +60,17 @@ def _text(path: Path) -> str:
 
 
 def partition(name: str) -> Machine:
-    """The largest node of a partition and its time limit, by `sinfo`; GPUs, whose memory Slurm does not know.
+    """What the largest nodes of a partition have, and its time limit, by `sinfo`.
+
+    Each figure is the largest over all kinds of nodes, and over all partitions of `a,b`. Slurm does not know
+    the memory of GPUs: it is what is published of their types, and not known where one of them is not.
 
     Raises
     ------
     PerceptError : there is no `sinfo`, it does not answer, or there is no such partition
     """
-    answer = _asked("sinfo", "-h", "-p", name, "-o", "%c|%m|%G|%l")
+    # Without `--exact` nodes that differ share a line, which has the least of each figure.
+    answer = _asked("sinfo", "-h", "-e", "-p", name, "-o", "%c|%m|%G|%l")
     if answer is None:
         raise PerceptError(
             f"`sinfo` did not say what the partition {name} has: jobs are to go to Slurm, and nobody knows "
@@ -77,18 +84,24 @@ def partition(name: str) -> Machine:
             "`partition` or `gpu_partition` in profiles/slurm/site.yaml; `sinfo -h -o %P` lists them."
         )
     gpus = [_gpus(gres) for *_, gres, _ in nodes]
+    types = list(dict.fromkeys(kind for _, kinds in gpus for kind in kinds))
+    limits = [minutes(limit) for *_, limit in nodes]
     return Machine(
-        f"partition {name}", max(_number(cores) for cores, *_ in nodes),
-        2**20 * max(_number(mb) for _, mb, *_ in nodes), max(n for n, _ in gpus),
-        gpu_name=next((kind for _, kind in gpus if kind), ""),
+        f"partition {name}", max(int(cores) for cores, *_ in nodes),
+        2**20 * max(int(mb) for _, mb, *_ in nodes), max(n for n, _ in gpus),
+        gpu_bytes=_largest(types),
+        gpu_name=", ".join(filter(None, types)),
         cluster=True,
-        minutes=minutes(nodes[0][3]),
+        minutes=None if None in limits else max(limits),
     )  # fmt: skip
 
 
-def _number(text: str) -> int:
-    """A number of sinfo, which adds a plus where nodes differ."""
-    return int(re.sub(r"\D.*", "", text.strip()) or 0)
+def _largest(types: Sequence[str]) -> float | None:
+    """Bytes of the largest GPU of these types; None where there is none, or one of them is not known."""
+    known = [figures.gpu_memory(kind) for kind in types]
+    if not known or None in known:
+        return None
+    return figures.GIB * max(one.value for one in known)
 
 
 def minutes(limit: str) -> float | None:
@@ -100,10 +113,13 @@ def minutes(limit: str) -> float | None:
     return 1440 * days + 60 * hours + minutes + seconds / 60
 
 
-def _gpus(gres: str) -> tuple[int, str]:
-    """How many GPUs a node has, and of which type, by its generic resources: `gpu:a100:4(S:0-1),shard:8`."""
+def _gpus(gres: str) -> tuple[int, tuple[str, ...]]:
+    """How many GPUs a node has, and of which types, by its generic resources: `gpu:a100:4(S:0-1),shard:8`.
+
+    The type is empty where Slurm was told of none.
+    """
     listed = re.findall(r"(?:^|,)gpu(?::([^:,()]+))?:(\d+)", gres.strip())
-    return sum(int(count) for _, count in listed), next((kind for kind, _ in listed if kind), "")
+    return sum(int(count) for _, count in listed), tuple(kind for kind, _ in listed)
 
 
 def _asked(*command: str) -> str | None:

@@ -175,11 +175,15 @@ def _solved(asked: _Asked, n_bytes: float) -> Training:
     """A ridge decoder: one factorisation, then a product per penalty and block of targets."""
     decoder, n_voxels, dims = asked.decoder, asked.n_voxels, math.prod(asked.shape)
     rows = asked.subject.trials if asked.cfg.split.train_repeats == "single" else asked.n_images
-    held_out = len(decoder.alphas) * 2 * rows**3 / decoder.folds
-    factorised = 2 * rows**2 * n_voxels + 9 * rows**3 + held_out
-    per_target = 2 * len(decoder.alphas) * rows**2 + 4 * rows * n_voxels
-    flop = factorised + dims * per_target
+    flop = solving(rows, n_voxels, dims, len(decoder.alphas), decoder.folds)
     return Training(asked.name, asked.subject.name, n_voxels, decoder.n_gpus, 0, 0, flop, 0, n_bytes)
+
+
+def solving(rows: int, n_in: int, n_out: int, penalties: int, folds: int) -> float:
+    """Operations of a linear model of `n_in` inputs and `n_out` outputs, by rows of training."""
+    held_out = penalties * 2 * rows**3 / folds
+    factorised = 2 * rows**2 * n_in + 9 * rows**3 + held_out
+    return factorised + n_out * (2 * penalties * rows**2 + 4 * rows * n_in)
 
 
 def _network(asked: _Asked, n_bytes: float) -> Training:

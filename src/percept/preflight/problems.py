@@ -10,8 +10,9 @@ from percept.backbones import catalogue
 from percept.config import BaseConfig
 from percept.datasets.terms import require_terms
 from percept.files import PerceptError
-from percept.preflight import machine, memory
+from percept.preflight import asks, machine, memory
 from percept.preflight.figures import GB
+from percept.preflight.gans import Gan
 from percept.preflight.machine import Machine
 from percept.preflight.memory import Generation, Training
 from percept.preflight.shapes import missing_networks
@@ -126,6 +127,10 @@ def needs(
     }
     if cfg.reconstructions:
         found["reconstruct_images"] = 8000
+    if asks.pools(cfg):
+        found["encode_pool"] = 8000
+    if asks.gans(cfg):
+        found["train_gan"] = 16_000
     if cfg.interpretation.leave_one_out:
         found["leave_voxels_out"] = 2 * of_voxels + of_predictions
     return found
@@ -147,36 +152,54 @@ def memories(asked: Mapping[str, float], where: Mapping[str, Machine]) -> Iterat
         )
 
 
-def gpus(trained: Sequence[Training], where: Mapping[str, Machine]) -> Iterator[str]:
-    """Trainings that fit on no GPU, or into the memory of this machine."""
-    place = where["train_decoder"]
+def gpus(trained: Sequence[Training], games: Sequence[Gan], where: Mapping[str, Machine]) -> Iterator[str]:
+    """Trainings, of decoders and of GANs, that fit on no GPU, or into the memory of this machine."""
     for one in trained:
-        room, what = (place.gpu_bytes, "GPU") if one.gpus and place.gpus else (place.ram, "memory")
+        room, has = _room(where["train_decoder"], one.gpus)
         if one.device and room is not None and one.device > room:
             yield (
                 f"training {one.decoder} needs about {one.device / GB:.1f} GB (of {one.subject}, "
-                f"{one.n_voxels:,} voxels), and {place.name} has {room / GB:.1f} GB of {what}: it would "
-                "be refused before its first step. Set `training.chunk`, lower `training.batch_size`, make "
-                "the network narrower (`network.width`), or run where there is more."
+                f"{one.n_voxels:,} voxels), and {has}: it would be refused before its first step. Set "
+                "`training.chunk`, lower `training.batch_size`, make the network narrower "
+                "(`network.width`), or run where there is more."
+            )
+    for one in games:
+        room, has = _room(where["train_gan"], one.gpus)
+        if room is not None and one.device > room:
+            yield (
+                f"training the GAN {one.name} needs about {one.device / GB:.1f} GB, and {has}: it would stop "
+                f"at its first step. Lower `gans.{one.name}.training.batch_size` or `network.capacity`, set "
+                "`training.precision` to bfloat16, or run where there is more."
             )
 
 
+def _room(place: Machine, asked: int) -> tuple[float | None, str]:
+    """Bytes, None if not known, and what has them: a GPU if one is asked for and is there, or the host."""
+    on_gpu = bool(asked and place.gpus)
+    room = place.gpu_bytes if on_gpu else place.ram
+    kind = f" ({place.gpu_name})" if on_gpu and place.gpu_name else ""
+    return room, f"{place.name} has {(room or 0) / GB:.1f} GB of {'GPU' if on_gpu else 'memory'}{kind}"
+
+
 def absent_gpus(cfg: BaseConfig, where: Mapping[str, Machine]) -> Iterator[str]:
-    """Jobs that ask for a GPU where there is none."""
+    """Jobs that ask for a GPU where there is none, or for more than there are."""
     asking = {
-        "train_decoder": [name for name, one in cfg.every_decoder.items() if one.n_gpus],
-        "encode_target": [name for name, one in cfg.targets.items() if one.n_gpus],
-        "reconstruct_images": [name for name, one in cfg.reconstructions.items() if one.generator.n_gpus],
+        rule: asked
+        for rule, names in asks.gpus(cfg).items()
+        if rule in where and (asked := {name: n for name, n in names.items() if n})
     }
     for place in dict.fromkeys(where[rule] for rule in asking):
-        here = {rule: names for rule, names in asking.items() if names and where[rule] == place}
-        if place.cluster and here and not place.gpus:
-            told = "; ".join(f"{rule}: {_some(names)}" for rule, names in here.items())
+        here = {rule: names for rule, names in asking.items() if where[rule] == place}
+        if place.cluster and not place.gpus:
+            told = "; ".join(f"{rule}{_about(names)}" for rule, names in here.items())
             yield (
                 f"jobs ask Slurm for a GPU ({told}), and {place.name} has none: they would never start. "
                 "Name a partition with GPUs (`gpu_partition` in profiles/slurm/site.yaml), or set `device: "
                 "cpu`."
             )
+        # Of a partition that `sinfo` does not describe nothing is known; that is said elsewhere.
+        elif place.gpus and (not place.cluster or place.ram is not None):
+            yield from _too_many(here, place)
     place = where["train_decoder"]
     if not place.gpus and (named := sorted(_on_cuda(cfg))):
         yield (
@@ -185,14 +208,38 @@ def absent_gpus(cfg: BaseConfig, where: Mapping[str, Machine]) -> Iterator[str]:
         )
 
 
+def _about(names: Mapping[str, int]) -> str:
+    """Names of what jobs are about, after a colon; nothing where all jobs of a rule are alike."""
+    return f": {_some(filter(None, names))}" if any(names) else ""
+
+
+def _too_many(here: Mapping[str, Mapping[str, int]], place: Machine) -> Iterator[str]:
+    """Jobs that ask for more GPUs than one machine, or one node of a partition, has."""
+    large = [
+        f"{rule} of {name} {n}" if name else f"{rule} {n}"
+        for rule, names in here.items()
+        for name, n in names.items()
+        if n > place.gpus
+    ]
+    if large:
+        what = f"a node of {place.name} has at most" if place.cluster else f"{place.name} has"
+        then = "they would never start" if place.cluster else "they would fail at their start"
+        yield (
+            f"jobs ask for more GPUs ({_some(large)}), and {what} {place.gpus}: {then}. Lower "
+            f"`training.devices` to {place.gpus}, or run where there are more"
+            + (" (`gpu_partition` in profiles/slurm/site.yaml)." if place.cluster else ".")
+        )
+
+
 def images(made: Sequence[Generation], where: Mapping[str, Machine]) -> Iterator[str]:
     """Reconstructions whose networks and batch fit on no GPU."""
     place = where["reconstruct_images"]
     for one in made:
-        if place.gpus and one.gpus and place.gpu_bytes is not None and one.device > place.gpu_bytes:
+        room, has = _room(place, one.gpus)
+        if place.gpus and one.gpus and room is not None and one.device > room:
             yield (
                 f"making the images of {one.reconstruction} needs about {one.device / GB:.1f} GB, "
-                f"{one.batch} at a time, and {place.name} has {place.gpu_bytes / GB:.1f} GB of GPU: it would "
+                f"{one.batch} at a time, and {has}: it would "
                 f"stop at its first batch. Lower `batch_size` of its generator (reconstructions."
                 f"{one.reconstruction}), or set its `precision` to float16 or bfloat16."
             )
@@ -205,6 +252,11 @@ def _on_cuda(cfg: BaseConfig) -> Iterator[str]:
     }
     sections |= {f"targets.{name}": one for name, one in cfg.targets.items()}
     sections |= {f"reconstructions.{name}": one.generator for name, one in cfg.reconstructions.items()}
+    sections |= {
+        f"reconstructions.{name}.splits": cfg.reconstructions[name].splits for name in asks.splits(cfg)
+    }
+    sections |= {f"gans.{name}": cfg.gans[name].training for name in asks.gans(cfg)}
+    sections |= {"evaluation.images": cfg.evaluation.images} if cfg.reconstructions else {}
     for name, section in sections.items():
         if str(getattr(section, "device", "")).startswith("cuda"):
             yield name

@@ -5,16 +5,31 @@ from dataclasses import dataclass, field
 
 from percept.config import BaseConfig
 from percept.files import PerceptError
-from percept.preflight import figures, hours, machine, memory, problems, sizes, times, world
-from percept.preflight.hours import Work
+from percept.preflight import (
+    figures,
+    gans,
+    hours,
+    machine,
+    memory,
+    pools,
+    problems,
+    sizes,
+    times,
+    work,
+    world,
+)
+from percept.preflight.gans import Gan
+from percept.preflight.hours import Known
 from percept.preflight.machine import Machine
 from percept.preflight.memory import Generation, Training
 from percept.preflight.shapes import shape_of
 from percept.preflight.sizes import Stored
+from percept.preflight.work import Work
 from percept.preflight.world import Subject
 
 RULES = (
-    "train_decoder", "score_decoders", "audit_subject", "encode_target", "reconstruct_images",
+    "train_decoder", "score_decoders", "audit_subject", "encode_target", "encode_pool", "train_gan",
+    "reconstruct_images", "reconstruct_splits", "vote_images", "score_reconstructions", "score_splits",
     "leave_voxels_out",
 )  # fmt: skip
 
@@ -29,17 +44,23 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a configuration takes, and where; `works` there, `on_gpus` where each job that asks has one."""
+    """What a configuration takes, and where; `works` there, `on_gpus` where each job that asks has one.
+
+    pools : images of each pool that is used, 0 where there are none yet
+    minutes : that jobs ask for, as of `times.asked`
+    """
 
     cfg: BaseConfig
     subjects: list[Subject]
     trained: list[Training]
+    gans: list[Gan]
+    pools: dict[str, int]
     made: list[Generation]
     stored: list[Stored]
     works: list[Work]
     on_gpus: list[Work]
     asked: dict[str, float]
-    minutes: dict[str, int]
+    minutes: dict[tuple[str, str], int]
     where: dict[str, Machine]
     download: float
 
@@ -60,23 +81,37 @@ def look(cfg: BaseConfig, where: Mapping[str, Machine], fixed: Fixed | None = No
     seeds = {name: len(decoder.seeds) for name, decoder in cfg.every_decoder.items()}
     decoders = sum(sum(each) * seeds[name] for name, each in of_runs.items())
     decoders += sum(n * seeds[name] * len(subjects) for name, n in saved.items())
-    checkpoint = max((one.checkpoint for one in trained), default=0.0)
-    stored = list(sizes.on_disk(cfg, subjects, {"decoders": decoders, "checkpoint": checkpoint}))
+    games, outside = gans.trainings(cfg), pools.counted(cfg)
+    passing = {
+        "decoders": max((one.checkpoint for one in trained), default=0.0),
+        "gans": sum(one.checkpoint for one in games),
+    }
+    lasting = {
+        "decoders": decoders,
+        "gans": sum(one.saved for one in games),
+        "pools": pools.stored(cfg, outside),
+    }
+    stored = list(sizes.on_disk(cfg, subjects, lasting, passing))
     largest = max((n for each in of_runs.values() for n in each), default=0.0)
+    cluster = any(place.cluster for place in where.values())
     has_gpus = any(place.gpus for place in where.values())
+    known = Known(subjects, trained, games, outside)
     download = sum(one.to_come + one.passing for one in stored if one.stage == "download")
     return Outlook(
         cfg=cfg,
         subjects=subjects,
         trained=trained,
+        gans=games,
+        pools=outside,
         made=memory.generations(cfg),
         stored=stored,
-        works=hours.works(cfg, subjects, trained, has_gpus),
-        on_gpus=hours.works(cfg, subjects, trained, gpus=True),
+        # What ran here before says nothing of the GPUs of a cluster, nor of any where this machine has none.
+        works=hours.works(cfg, known, gpus=has_gpus or cluster, records=not cluster),
+        on_gpus=hours.works(cfg, known, gpus=True, records=has_gpus and not cluster),
         asked={**problems.needs(cfg, subjects, trained, largest), **fixed.megabytes},
-        minutes=times.asked(cfg, subjects, trained, fixed.minutes),
+        minutes=times.asked(cfg, subjects, fixed.minutes),
         where=dict(where),
-        download=download / figures.BANDWIDTH.value / hours.HOUR,
+        download=download / figures.BANDWIDTH.value / work.HOUR,
     )
 
 
@@ -111,10 +146,11 @@ def refusals(outlook: Outlook) -> list[str]:
     """Everything that cannot work, at once."""
     cfg = outlook.cfg
     return [
-        *problems.terms(cfg), *problems.inputs(cfg), *problems.networks(cfg),
+        *problems.terms(cfg), *problems.inputs(cfg), *pools.missing(cfg, outlook.pools),
+        *problems.networks(cfg),
         *problems.folders(cfg, outlook.stored), *problems.disks(outlook.stored),
         *problems.memories(outlook.asked, outlook.where),
-        *problems.gpus(outlook.trained, outlook.where),
+        *problems.gpus(outlook.trained, outlook.gans, outlook.where),
         *problems.absent_gpus(cfg, outlook.where),
         *problems.images(outlook.made, outlook.where),
         *times.refusals(outlook.minutes, outlook.where),

@@ -46,7 +46,8 @@ def _of_shipped(target: Any) -> Shape | None:  # noqa: ANN401 (one of two kinds 
 
 def networks(cfg: BaseConfig) -> list[str]:
     """Frozen networks that the configuration names, with their parts."""
-    plugins = [*cfg.targets.values(), *(one.generator for one in cfg.reconstructions.values())]
+    plugins = [*cfg.targets.values(), *cfg.gans.values()]
+    plugins += [one.generator for one in cfg.reconstructions.values()]
     names = {name for plugin in plugins for name in plugin.backbones} | {*cfg.evaluation.images.backbones}
     for one in cfg.interpretation.leave_one_out.values():
         names |= {one.images.network} if one.images is not None else set()

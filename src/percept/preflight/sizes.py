@@ -159,24 +159,29 @@ def _side(cfg: BaseConfig, name: str) -> int:
     return IMAGE_SIDE if backbone is None else catalogue.named(backbone).settings.get("size", IMAGE_SIDE)
 
 
-def on_disk(cfg: BaseConfig, subjects: list[Subject], trained: Mapping[str, float]) -> Iterator[Stored]:
+def on_disk(
+    cfg: BaseConfig, subjects: list[Subject], lasting: Mapping[str, float], passing: Mapping[str, float]
+) -> Iterator[Stored]:
     """Everything, stage by stage.
 
     Parameters
     ----------
-    trained : bytes of the `decoders` of all subjects and seeds, and of the largest `checkpoint`
+    lasting : bytes of the `decoders` of all subjects and seeds, of `gans`, and of embeddings of `pools`
+    passing : bytes of checkpoints of `decoders`, of the largest, and of `gans`
     """
     place = results(cfg)
     yield from downloads(cfg, subjects)
     yield weights(cfg)
     made = {
-        "voxels": voxels(cfg, subjects), "targets": targets(cfg, subjects), "decoders": trained["decoders"],
+        "voxels": voxels(cfg, subjects), "targets": targets(cfg, subjects), **lasting,
         "generators": images(cfg, subjects),
     }  # fmt: skip
     for stage, wanted in made.items():
         there = _below(place / stage)
-        passing = trained["checkpoint"] if stage == "decoders" else 0.0
-        yield Stored(stage, place, max(0.0, wanted - there), there, passing,
-                     "a checkpoint for each training at a time" if passing else "")  # fmt: skip
+        if stage in ("gans", "pools") and not wanted and not there:
+            continue
+        kept = passing.get(stage, 0.0)
+        yield Stored(stage, place, max(0.0, wanted - there), there, kept,
+                     "a checkpoint for each training at a time" if kept else "")  # fmt: skip
     there = _below(place / "evaluation") + _below(place / "report")
     yield Stored("evaluation, report", place, 0.0 if there else len(subjects) * figures.TABLES.value, there)

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from percept.backbones import catalogue
-from percept.preflight import figures, hours, machine, sizes
+from percept.preflight import asks, figures, hours, machine, sizes, times
 from percept.preflight.figures import GB
 from percept.preflight.run import Outlook
 from percept.preflight.shapes import missing_networks
+from percept.preflight.work import Work
 
 LARGEST = 8  # jobs whose memory is told
 GPUS = (1, 8, 64)  # for which the time of the whole is told
@@ -81,6 +82,10 @@ def _memory(outlook: Outlook) -> str:
          one.saved / GB)
         for one in outlook.trained
     ]  # fmt: skip
+    rows += [
+        (one.name, one.parameters / 1e6, "", one.gpus, one.device / GB, one.checkpoint / GB, one.saved / GB)
+        for one in outlook.gans
+    ]
     head = (
         "training, largest subject",
         "M parameters",
@@ -98,6 +103,7 @@ def _memory(outlook: Outlook) -> str:
         for place in [outlook.where[rule]]
     ]  # fmt: skip
     jobs = columns(("job", "asks for GB", "has GB", "GPUs", "GB of each", "of"), asked)
+    jobs = "\n".join([jobs, *_unknown_gpus(outlook)])
     made = [
         (one.reconstruction, one.parameters / 1e6, one.batch, one.side, one.gpus, one.device / GB)
         for one in outlook.made
@@ -105,15 +111,25 @@ def _memory(outlook: Outlook) -> str:
     if made:
         head_made = ("images", "M parameters", "at a time", "pixels", "GPUs", "device GB")
         jobs = f"{columns(head_made, made)}\n\n{jobs}"
-    known = {one.decoder for one in outlook.trained}
-    unknown = [name for name in outlook.cfg.every_decoder if name not in known]
+    known = {one.decoder for one in outlook.trained} | {one.name for one in outlook.gans}
+    unknown = [name for name in [*outlook.cfg.every_decoder, *asks.gans(outlook.cfg)] if name not in known]
     said = f"\nnot known before their voxels or targets are: {', '.join(unknown)}" if unknown else ""
     return f"{columns(head, rows)}{said}\n\n{jobs}" if rows else f"{jobs}{said}"
 
 
+def _unknown_gpus(outlook: Outlook) -> list[str]:
+    """A line for each place whose GPUs have a memory that nobody knows."""
+    return [
+        f"memory of the GPUs of {place.name} is not known ({place.gpu_name or 'no type is told'}): no "
+        "training and no images were compared with it"
+        for place in dict.fromkeys(outlook.where.values())
+        if place.gpus and place.gpu_bytes is None
+    ]
+
+
 def _time(outlook: Outlook) -> str:
     rows = [
-        (one.rule, one.name, one.jobs, one.longest, *_asked_hours(outlook, one.rule), one.total, one.gpus,
+        (one.rule, one.name, one.jobs, one.longest, *_asked_hours(outlook, one), one.total, one.gpus,
          one.origin)
         for one in outlook.works
     ]  # fmt: skip
@@ -138,9 +154,9 @@ def _on_cluster(outlook: Outlook) -> bool:
     return any(place.cluster for place in outlook.where.values())
 
 
-def _asked_hours(outlook: Outlook, rule: str) -> tuple[float | str, ...]:
-    """Hours that a job of the rule is submitted with, in a column that is there on a cluster alone."""
-    asked = outlook.minutes.get(rule)
+def _asked_hours(outlook: Outlook, work: Work) -> tuple[float | str, ...]:
+    """Hours that such a job is submitted with, in a column that is there on a cluster alone."""
+    asked = times.of(outlook.minutes, work)
     return ("" if asked is None else asked / 60,) if _on_cluster(outlook) else ()
 
 
@@ -162,4 +178,13 @@ def _rests_on(outlook: Outlook) -> str:
         used += [figures.DECODER_MAPS, *figures.GPU_FLOPS.values(), figures.GPU_BANDWIDTH, figures.GPU_SHARE]
     if outlook.cfg.dataset.kind == "nsd":
         used += [figures.MASKING[outlook.cfg.dataset.format], figures.BANDWIDTH, figures.SCORING]
+    used += [figures.POOL_IMAGES] if 0 in outlook.pools.values() else []
+    used += _gpu_memories(outlook)
     return "\n".join(["estimates, where nothing was recorded here, rest on:", *(f"  {one}" for one in used)])
+
+
+def _gpu_memories(outlook: Outlook) -> list[figures.Figure]:
+    """What is published of the types of GPUs of the partitions."""
+    types = [kind for place in dict.fromkeys(outlook.where.values()) if place.cluster
+             for kind in place.gpu_name.split(", ")]  # fmt: skip
+    return [known for kind in dict.fromkeys(types) if (known := figures.gpu_memory(kind)) is not None]

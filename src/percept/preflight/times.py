@@ -11,15 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from percept.config import BaseConfig
 from percept.datasets import nsd_keys
-from percept.preflight import sizes
+from percept.preflight import asks, sizes
 from percept.preflight.figures import GB
-from percept.preflight.hours import Work
 from percept.preflight.machine import Machine
-from percept.preflight.memory import Training
+from percept.preflight.work import Work
 from percept.preflight.world import Subject
 
 # Rules that ask by what they are given.
 OF_DATA = ("extract_voxels", "train_decoder", "reconstruct_images", "reconstruct_splits")
+ATTEMPTS = 2  # of a job: `retries: 1` in profiles/slurm/config.yaml, the second with twice the time
+LISTED = 5  # jobs in one message
 DISK = 10e6  # bytes that a busy shared disk reads in a second
 
 
@@ -42,9 +43,11 @@ def generating(gpus: int) -> int:
 
 
 def asked(
-    cfg: BaseConfig, subjects: Sequence[Subject], trained: Sequence[Training], fixed: Mapping[str, int]
-) -> dict[str, int]:
-    """Minutes of the longest job of every rule that is submitted, at its first attempt.
+    cfg: BaseConfig, subjects: Sequence[Subject], fixed: Mapping[str, int]
+) -> dict[tuple[str, str], int]:
+    """Minutes of the longest job that is submitted, at its first attempt, by (rule, name).
+
+    The name is that of `Work`: what a job is about. It is empty where all jobs of a rule ask for the same.
 
     Parameters
     ----------
@@ -52,15 +55,23 @@ def asked(
         to ask for
     """
     betas = max((sizes.voxels(cfg, [subject]) for subject in subjects), default=0.0)
+    gpus = asks.gpus(cfg)
     found = {}
     if cfg.dataset.kind == "nsd":
-        found["extract_voxels"] = extracting(max(_raw(cfg, name) for name in cfg.dataset.subjects))
-    if trained:
-        found["train_decoder"] = training(betas, max(one.gpus for one in trained))
-    generators = [one.generator for one in cfg.reconstructions.values() if not one.generator.chooses_from]
-    if generators:
-        found["reconstruct_images"] = generating(max(one.n_gpus for one in generators))
-    return found | dict(fixed)
+        found["extract_voxels", ""] = extracting(max(_raw(cfg, name) for name in cfg.dataset.subjects))
+    if subjects:
+        found |= {
+            ("train_decoder", name): training(betas, n) for name, n in gpus.get("train_decoder", {}).items()
+        }
+    for rule in ("reconstruct_images", "reconstruct_splits"):
+        found |= {(rule, name): generating(n) for name, n in gpus.get(rule, {}).items()}
+    told = {(rule, ""): wanted for rule, wanted in fixed.items()}
+    return {job: wanted for job, wanted in found.items() if job[0] not in fixed} | told
+
+
+def of(minutes: Mapping[tuple[str, str], int], work: Work) -> int | None:
+    """Minutes that jobs of a kind ask for, as of `asked`; None where that is not known."""
+    return minutes.get((work.rule, work.name), minutes.get((work.rule, "")))
 
 
 def _raw(cfg: BaseConfig, subject: str) -> float:
@@ -70,13 +81,19 @@ def _raw(cfg: BaseConfig, subject: str) -> float:
     return sum(sizes.bytes_of(key, cfg.dataset) for key in keys)
 
 
-def refusals(minutes: Mapping[str, int], where: Mapping[str, Machine]) -> Iterator[str]:
-    """Partitions on which jobs get less time than they ask for."""
+def refusals(minutes: Mapping[tuple[str, str], int], where: Mapping[str, Machine]) -> Iterator[str]:
+    """Partitions on which jobs get less time than they ask for.
+
+    Parameters
+    ----------
+    minutes : as of `asked`
+    """
     by_place = defaultdict(dict)
-    for rule, wanted in minutes.items():
+    for (rule, _), wanted in minutes.items():
         limit = where[rule].minutes if rule in where else None
         if limit is not None and wanted > limit:
-            by_place[where[rule]][rule] = wanted
+            rules = by_place[where[rule]]
+            rules[rule] = max(wanted, rules.get(rule, 0))
     for place, rules in by_place.items():
         most = sorted(rules.items(), key=lambda one: -one[1])
         told = ", ".join(f"{rule} {wanted} minutes" for rule, wanted in most)
@@ -90,19 +107,60 @@ def refusals(minutes: Mapping[str, int], where: Mapping[str, Machine]) -> Iterat
 
 
 def overruns(
-    works: Sequence[Work], minutes: Mapping[str, int], where: Mapping[str, Machine]
+    works: Sequence[Work], minutes: Mapping[tuple[str, str], int], where: Mapping[str, Machine]
 ) -> Iterator[str]:
-    """Rules on a cluster of which the longest job needs more time than it asks for."""
-    longest: dict[str, Work] = {}
+    """Rules on a cluster with jobs that cannot end in the attempts that they have.
+
+    Parameters
+    ----------
+    minutes : as of `asked`
+    """
+    by_rule = defaultdict(list)
     for work in works:
-        if work.rule not in longest or work.longest > longest[work.rule].longest:
-            longest[work.rule] = work
-    for rule, work in longest.items():
-        needed, asked = 60 * work.longest, minutes.get(rule)
-        if asked is not None and needed > asked and rule in where and where[rule].cluster:
-            of = f" of {work.name}" if work.name else ""
-            yield (
-                f"{rule}{of} asks for {asked} minutes and would need {needed:.0f} ({work.origin}): Slurm "
-                "would end it before it is done. Ask for more: "
-                f"`--set-resources {rule}:runtime={math.ceil(1.5 * needed)}`."
+        wanted, place = of(minutes, work), where.get(work.rule)
+        if wanted is None or place is None or not place.cluster:
+            continue
+        if 60 * work.longest > had(wanted, place.minutes, work.resumes):
+            by_rule[work.rule].append(work)
+    for rule, late in by_rule.items():
+        late.sort(key=lambda work: -work.longest)
+        told = "; ".join(
+            f"{rule}{' of ' * bool(work.name)}{work.name} asks for {of(minutes, work)} minutes and would "
+            f"need {60 * work.longest:.0f} ({work.origin})"
+            for work in late[:LISTED]
+        )
+        more = f"; and {len(late) - LISTED} more" if len(late) > LISTED else ""
+        yield (
+            f"{told}{more}: Slurm would end it before it is done, {_attempts(late[0])}. "
+            f"{_remedy(late[0], where[rule])}"
+        )
+
+
+def had(wanted: int, limit: float | None, resumes: bool) -> float:
+    """Minutes that a job has in all its attempts, each with as much more time as it asks for at first.
+
+    Those of the last alone where each begins anew, and no attempt with more than the partition's limit.
+    """
+    each = [min(wanted * attempt, limit or math.inf) for attempt in range(1, ATTEMPTS + 1)]
+    return sum(each) if resumes else each[-1]
+
+
+def _attempts(work: Work) -> str:
+    if work.resumes:
+        return "also when it goes on with twice the time at its second attempt"
+    return "also when it begins anew with twice the time at its second attempt"
+
+
+def _remedy(work: Work, place: Machine) -> str:
+    """What to ask for, within the limit of the partition where that suffices."""
+    needed = 60 * work.longest
+    wanted = math.ceil(1.5 * needed)
+    if place.minutes is not None and wanted > place.minutes:
+        if had(int(place.minutes), place.minutes, work.resumes) < needed:
+            return (
+                f"{place.name} lets a job run for {place.minutes:.0f} minutes: send it to a partition with a "
+                "longer limit (`partition`, `gpu_partition` in profiles/slurm/site.yaml), and ask for more "
+                f"there: `--set-resources {work.rule}:runtime={wanted}`."
             )
+        wanted = int(place.minutes)
+    return f"Ask for more: `--set-resources {work.rule}:runtime={wanted}`."

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from percept import config
-from percept.preflight import hours, machine, problems, run, table, times
+from percept.preflight import figures, hours, machine, problems, run, table, times
 from percept.preflight.machine import Machine
 from percept.preflight.sizes import Stored
 from tests.unit.source import REPOSITORY
@@ -95,7 +96,7 @@ def test_parts_on_one_disk_are_added_up(monkeypatch):
 @pytest.mark.parametrize(("gpu_bytes", "n"), [(80e9, 0), (24e9, 1), (None, 0)])
 def test_a_training_is_compared_with_the_memory_of_a_gpu_where_it_is_known(gpu_bytes, n):
     found = outlook("nsd.yaml", Machine("this machine", 16, 512e9, 1, gpu_bytes))
-    assert len(list(problems.gpus(found.trained, found.where))) == n
+    assert len(list(problems.gpus(found.trained, found.gans, found.where))) == n
 
 
 @pytest.mark.parametrize(("gpu_bytes", "n"), [(80e9, 0), (8.4e9, 3), (None, 0)])
@@ -113,6 +114,34 @@ def test_a_partition_without_gpus_is_refused_where_trainings_ask_for_one():
     assert "never start" in refused and "gpu_partition" in refused
     for asking in ("train_decoder: mindeye", "encode_target: ", "reconstruct_images: "):
         assert asking in refused
+
+
+def with_devices(n, name="nsd.yaml"):
+    given = yaml.safe_load((REPOSITORY / "config" / name).read_text())
+    given["decoders"]["mindeye"]["training"]["devices"] = n
+    return config.load(given)
+
+
+def test_more_gpus_than_a_node_has_are_refused():
+    cfg, cluster = with_devices(8), dict.fromkeys(run.RULES, GPUS)
+    (refused,) = problems.absent_gpus(cfg, cluster)
+    assert "train_decoder of mindeye 8" in refused and "a node of partition gpu has at most 4" in refused
+    assert "dino" not in refused and "training.devices" in refused
+    assert list(problems.absent_gpus(with_devices(4), cluster)) == []
+    (here,) = problems.absent_gpus(cfg, dict.fromkeys(run.RULES, BIG))
+    assert "this machine has 1" in here and "gpu_partition" not in here
+    unknown = Machine("partition gpu", 1, None, 1, cluster=True)  # `sinfo` says nothing of it
+    assert list(problems.absent_gpus(cfg, dict.fromkeys(run.RULES, unknown))) == []
+
+
+def test_every_rule_that_asks_for_a_gpu_is_named_where_there_is_none():
+    cpu = Machine("partition cpu", 64, 512e9, 0, cluster=True)
+    (refused,) = problems.absent_gpus(configured("nsd.yaml"), dict.fromkeys(run.RULES, cpu))
+    assert "score_reconstructions" in refused and "leave_voxels_out" in refused
+    (refused,) = problems.absent_gpus(
+        configured("experiments/mind-reader-nsd.yaml"), dict.fromkeys(run.RULES, cpu)
+    )
+    assert "encode_pool: photographs/clip" in refused and "train_gan: lafite" in refused
 
 
 def test_a_gpu_that_is_named_and_not_there_is_refused():
@@ -143,8 +172,12 @@ def test_rules_of_which_a_partition_lets_no_job_run_so_long_are_refused_together
     short = Machine("partition gpu", 64, 512e9, 4, cluster=True, minutes=600.0)
     long = Machine("partition cpu", 64, 512e9, 0, cluster=True, minutes=2880.0)
     where = {"train_decoder": short, "reconstruct_images": short, "audit_subject": long, "train_gan": short}
-    asked = {"train_decoder": 1440, "reconstruct_images": 600, "audit_subject": 1440, "train_gan": 601}
-    (refused,) = times.refusals({**asked, "record_manifest": 10**6}, where)  # runs on the login node
+    asked = {
+        ("train_decoder", "ridge"): 601, ("train_decoder", "mindeye"): 1440, ("audit_subject", ""): 1440,
+        ("reconstruct_images", "unclip"): 600, ("train_gan", ""): 601,
+        ("record_manifest", ""): 10**6,  # runs on the login node
+    }  # fmt: skip
+    (refused,) = times.refusals(asked, where)
     assert "lets a job run for 600 minutes" in refused and "end before they are done" in refused
     assert "(train_decoder 1440 minutes, train_gan 601 minutes)" in refused and "audit_subject" not in refused
     assert "--set-resources train_decoder:runtime=600" in refused
@@ -152,34 +185,69 @@ def test_rules_of_which_a_partition_lets_no_job_run_so_long_are_refused_together
 
 def test_what_all_of_nsd_asks_for_grows_with_its_data_unless_it_was_set():
     found = outlook("nsd.yaml")
-    assert found.minutes.keys() == {"extract_voxels", "train_decoder", "reconstruct_images"}
-    assert found.minutes["extract_voxels"] == times.extracting(40 * 0.488e9) == 63
-    assert found.minutes["train_decoder"] > times.training(1e9, 1) == 720
-    assert found.minutes["reconstruct_images"] == times.generating(1)
-    assert times.asked(found.cfg, found.subjects, found.trained, {"train_decoder": 5})["train_decoder"] == 5
+    assert {rule for rule, _ in found.minutes} == {"extract_voxels", "train_decoder", "reconstruct_images"}
+    assert found.minutes["extract_voxels", ""] == times.extracting(40 * 0.488e9) == 63
+    assert found.minutes["train_decoder", "mindeye"] > times.training(1e9, 1) == 720
+    told = times.asked(found.cfg, found.subjects, {"train_decoder": 5})
+    assert told["train_decoder", ""] == 5 and ("train_decoder", "mindeye") not in told
 
 
-def test_a_job_that_needs_more_time_than_it_asks_for_is_refused_on_a_cluster_alone():
-    cluster = dict.fromkeys(run.RULES, Machine("partition gpu", 64, 512e9, 4, cluster=True))
-    works = [
-        hours.Work("train_decoder", "ridge_clip", 8, 0.5, 4.0, 0, "model"),
-        hours.Work("train_decoder", "mindeye", 8, 3.0, 24.0, 1, "recorded (2)"),
-        hours.Work("audit_subject", "", 8, 1.0, 8.0, 0, "assumed"),
-        hours.Work("leave_voxels_out", "", 8, 9.0, 9.0, 0, "assumed"),  # asks for nothing that is known
-    ]
-    asked = {"train_decoder": 120, "audit_subject": 60}
-    (refused,) = times.overruns(works, asked, cluster)
-    assert "train_decoder of mindeye asks for 120 minutes and would need 180 (recorded (2))" in refused
-    assert "--set-resources train_decoder:runtime=270" in refused
-    assert list(times.overruns(works, asked | {"train_decoder": 180}, cluster)) == []
-    assert list(times.overruns(works, asked, dict.fromkeys(run.RULES, BIG))) == []
+def test_a_job_asks_for_its_own_time_and_not_for_the_longest_of_its_rule():
+    minutes = outlook("nsd.yaml").minutes
+    assert minutes["train_decoder", "ridge_clip"] == pytest.approx(
+        minutes["train_decoder", "mindeye"] / 3, abs=1
+    )
+    assert minutes["reconstruct_images", "nearest"] == times.generating(0) == 120
+    assert minutes["reconstruct_images", "unclip"] == times.generating(1) == 600
+
+
+GPUS = Machine("partition gpu", 64, 512e9, 4, cluster=True)
+WORKS = [
+    hours.Work(
+        "train_decoder", "ridge_clip", 8, 5.0, 4.0, 0, "model"
+    ),  # begins anew: 4 h in the second attempt
+    hours.Work("train_decoder", "mindeye", 8, 13.0, 24.0, 1, "model", resumes=True),  # 12 h in two attempts
+    hours.Work("train_decoder", "dino", 8, 11.0, 24.0, 1, "model", resumes=True),
+    hours.Work("audit_subject", "", 8, 1.9, 8.0, 0, "assumed"),
+    hours.Work("leave_voxels_out", "", 8, 9.0, 9.0, 0, "assumed"),  # asks for nothing that is known
+]
+MINUTES = {
+    ("train_decoder", "ridge_clip"): 120, ("train_decoder", "mindeye"): 240, ("train_decoder", "dino"): 240,
+    ("audit_subject", ""): 60,
+}  # fmt: skip
+
+
+def test_a_job_that_cannot_end_in_its_attempts_is_refused_on_a_cluster_alone():
+    cluster = dict.fromkeys(run.RULES, GPUS)
+    (refused,) = times.overruns(WORKS, MINUTES, cluster)
+    assert "train_decoder of mindeye asks for 240 minutes and would need 780 (model)" in refused
+    assert "train_decoder of ridge_clip asks for 120 minutes and would need 300 (model)" in refused
+    assert "dino" not in refused and "--set-resources train_decoder:runtime=1170" in refused
+    assert list(times.overruns(WORKS, MINUTES, dict.fromkeys(run.RULES, BIG))) == []
+
+
+def test_an_attempt_has_no_more_time_than_the_partition_allows():
+    assert [times.had(60, None, resumes) for resumes in (True, False)] == [180, 120]
+    assert [times.had(60, 90.0, resumes) for resumes in (True, False)] == [150, 90]
+    short = dict.fromkeys(run.RULES, replace(GPUS, minutes=300.0))
+    (refused,) = times.overruns(WORKS, MINUTES, short)
+    # 11 h do not fit into two attempts of 5 h, so that no time that is set would do.
+    assert "dino" in refused and "partition with a longer limit" in refused and "runtime=1170" in refused
+    (only,) = times.overruns(WORKS[:1], MINUTES, short)
+    assert "Ask for more: `--set-resources train_decoder:runtime=300`" in only
+
+
+def test_jobs_have_as_many_attempts_as_the_profile_gives_them():
+    profile = (REPOSITORY / "profiles/slurm/config.yaml").read_text()
+    assert f"\nretries: {times.ATTEMPTS - 1}\n" in profile
 
 
 def test_the_hours_that_jobs_ask_for_have_a_column_on_a_cluster():
-    on_cluster = table.text(outlook("nsd.yaml", Machine("partition gpu", 64, 512e9, 4, cluster=True)))
+    on_cluster = table.text(outlook("nsd.yaml", GPUS))
     lines = [line.split() for line in on_cluster.splitlines()]
-    (mindeye,) = [line for line in lines if line[:2] == ["train_decoder", "mindeye"]]
-    assert mindeye[4] == "22.6"  # 1,359 minutes
+    asked = {tuple(line[:2]): line[4] for line in lines if line[:1] == ["train_decoder"] and len(line) > 5}
+    assert asked["train_decoder", "mindeye"] == "22.6"  # 1,359 minutes
+    assert asked["train_decoder", "ridge_clip"] == "7.5"
     assert "asks for, h" in on_cluster and "asks for, h" not in table.text(outlook("nsd.yaml"))
 
 
@@ -216,6 +284,23 @@ def test_what_was_recorded_comes_before_the_model(tmp_path):
     )
 
 
+def test_a_record_of_this_machine_says_nothing_of_the_gpus_of_a_cluster(tmp_path):
+    configured("nsd.yaml")
+    for rule, path in {
+        "train_decoder": "decoders/subj01/mindeye/seed-0", "score_decoders": "evaluation/subj01",
+    }.items():  # fmt: skip
+        path = tmp_path / f"results/nsd/benchmarks/{path}/{rule}.tsv"
+        path.parent.mkdir(parents=True)
+        path.write_text("s\th:m:s\n3600000\t1000:00:00\n")
+    for place, origins in ((GPUS, ("model", "recorded (1)")), (BIG, ("recorded (1)", "recorded (1)"))):
+        found = outlook.__wrapped__("nsd.yaml", place)
+        works = {(one.rule, one.name): one for one in found.works}
+        told = works["train_decoder", "mindeye"].origin, works["score_decoders", ""].origin
+        assert told == origins
+    on_cpu = outlook.__wrapped__("nsd.yaml", SMALL)
+    assert {one.origin for one in on_cpu.on_gpus if one.name == "mindeye"} == {"model"}
+
+
 def test_the_whole_takes_its_longest_job_and_its_share_of_the_rest():
     works = [
         hours.Work("extract", "", 4, 1.0, 4.0, 0, ""),
@@ -238,10 +323,10 @@ def test_samples_steps_and_guidance_multiply():
 @pytest.mark.parametrize(
     ("gres", "expected"),
     [
-        ("(null)", (0, "")),
-        ("gpu:4", (4, "")),
-        ("gpu:a100:8(S:0-1)", (8, "a100")),
-        ("shard:9,gpu:h100:2,gpu:v100:1", (3, "h100")),
+        ("(null)", (0, ())),
+        ("gpu:4", (4, ("",))),
+        ("gpu:a100:8(S:0-1)", (8, ("a100",))),
+        ("shard:9,gpu:h100:2,gpu:v100:1", (3, ("h100", "v100"))),
     ],
 )
 def test_gpus_are_read_from_generic_resources(gres, expected):
@@ -257,18 +342,76 @@ def command(folder, monkeypatch, name, text):
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
 
 
+# What a slurmctld answers of a node of 64 GB, one of 512 GB and one with GPUs, in two partitions.
+EXACT = """
+64|512000|(null)|4:00:00
+16|64000|(null)|4:00:00
+32|128000|gpu:a100:4|2-00:00:00
+"""
+ROUGH = "16+|64000+|(null)|4:00:00"
+
+
 def test_a_partition_is_as_large_as_its_largest_node(tmp_path, monkeypatch):
-    command(
-        tmp_path,
-        monkeypatch,
-        "sinfo",
-        "echo '32|128000+|(null)|2-00:00:00'; echo '64+|515000|gpu:a100:4|2-00:00:00'",
-    )
-    found, wrong = run.places({"train_decoder": "gpu"})
+    exact = f"cat <<'END'{EXACT}END"
+    command(tmp_path, monkeypatch, "sinfo", f"""case " $* " in *" -e "*) {exact}
+    ;; *) echo '{ROUGH}' ;; esac""")  # fmt: skip
+    found, wrong = run.places({"train_decoder": "main,gpu"})
     assert wrong == [] and found["encode_target"].name == "this machine"
     place = found["train_decoder"]
-    assert (place.cores, place.ram, place.gpus, place.gpu_bytes) == (64, 515000 * 2**20, 4, None)
+    assert (place.cores, place.ram, place.gpus) == (64, 512000 * 2**20, 4)
+    assert (place.gpu_name, place.gpu_bytes) == ("a100", 80 * 2**30)
     assert place.minutes == 2880
+
+
+@pytest.mark.parametrize(("limits", "most"), [(("1:00:00", "infinite"), None), (("2:00:00", "1:00:00"), 120)])
+def test_of_several_partitions_the_most_generous_limit_counts(tmp_path, monkeypatch, limits, most):
+    answers = "; ".join(f"echo '8|1000|(null)|{limit}'" for limit in limits)
+    command(tmp_path, monkeypatch, "sinfo", answers)
+    assert machine.partition("a,b").minutes == most
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpu_bytes"),
+    [
+        ("gpu:a100:4", 80 * 2**30),
+        ("gpu:v100:2,gpu:h100:2", 80 * 2**30),
+        ("gpu:4", None),
+        ("gpu:a100:2,gpu:special:2", None),  # which may be larger
+        ("(null)", None),
+    ],
+)
+def test_the_memory_of_gpus_of_a_partition_is_what_is_published_of_their_types(
+    tmp_path, monkeypatch, gres, gpu_bytes
+):
+    command(tmp_path, monkeypatch, "sinfo", f"echo '8|1000|{gres}|infinite'")
+    assert machine.partition("gpu").gpu_bytes == gpu_bytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "gb"),
+    [
+        ("a100", 80), ("A100-SXM4-40GB", 40), ("nvidia_a100_80gb_pcie", 80), ("a100_40g", 40),
+        ("nvidia_a100_80gb_pcie_1g.10gb", 10), ("tesla_v100-sxm2-16gb", 16), ("v100s", 32), ("t4", 16),
+        ("nvidia_a10g", 24), ("a10", 24), ("nvidia_l4", 24), ("l40s", 48), ("rtx_a6000", 48), ("rtx3090", 24),
+        ("nvidia_geforce_rtx_2080_ti", 11), ("rtx_6000_ada", 48), ("gh200_480gb", 144), ("h200", 141),
+        ("a1000", None), ("special", None), ("", None),
+    ],
+)  # fmt: skip
+def test_types_of_gpus_are_known_by_their_many_names(kind, gb):
+    found = figures.gpu_memory(kind)
+    assert (found and found.value) == gb
+    assert found is None or found.origin == "published"
+
+
+def test_trainings_and_images_are_compared_with_the_gpus_of_a_partition(tmp_path, monkeypatch):
+    command(tmp_path, monkeypatch, "sinfo", "echo '64|512000|gpu:t4:4|infinite'")
+    place = machine.partition("gpu")
+    found = outlook("nsd.yaml", place)
+    (refused,) = problems.gpus(found.trained, found.gans, found.where)
+    assert "training mindeye needs" in refused and "partition gpu has 17.2 GB of GPU (t4)" in refused
+    assert "memory of a GPU of the type t4" in table.text(found)
+    unknown = table.text(outlook("nsd.yaml", replace(place, gpu_bytes=None, gpu_name="special")))
+    assert "memory of the GPUs of partition gpu is not known (special)" in unknown
 
 
 @pytest.mark.parametrize(("answer", "words"), [("true", "has no partition"), ("exit 1", "did not say")])
