@@ -1,4 +1,4 @@
-"""Jobs of every rule, killed at random moments as often as `PERCEPT_KILLS` says (50); then tables are whole.
+"""Jobs of the demo, killed at random moments, as many as `PERCEPT_KILLS` says (50); then tables are the same.
 
 The same seed (`PERCEPT_KILLS_SEED`) gives the same draws, although not the same moments in the life of a job.
 """
@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import psutil
 import pytest
 
@@ -20,26 +19,22 @@ from tests.workflow.conftest import Checkout
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(4 * 3600), pytest.mark.xdist_group("kills")]
 
-CONFIG = "config/experiments/systems-tiny.yaml"
-RESULTS = Path("results/systems")
+DEMO = None  # the configuration that is used where none is named
+RESULTS = Path("results/twin")
 KILLS = int(os.environ.get("PERCEPT_KILLS", "50"))
 SEED = int(os.environ.get("PERCEPT_KILLS_SEED", "20261129"))
-LATEST_S = 3.0  # after a job was first seen
+LATEST_S = 15.0  # after a job was first seen; most last longer, and the others are met in their first seconds
 FORGOTTEN = 6  # kinds of files
 PASSING = 8  # jobs of a run, at most, that begin before the one that is killed
 
 
 def tables(copy):
-    """Rows of every table of scores and of the report, in an order of their own."""
-    found = {}
-    for part in ("evaluation", "interpretation", "report"):
-        for path in sorted((copy.folder / RESULTS / part).rglob("*.parquet")):
-            table = pd.read_parquet(path).astype(str)
-            columns = sorted(table.columns)
-            found[str(path.relative_to(copy.folder))] = (
-                table[columns].sort_values(columns).reset_index(drop=True) if columns else table
-            )
-    return found
+    """Every table of scores and of the report, as bytes."""
+    parts = (copy.folder / RESULTS / part for part in ("evaluation", "interpretation", "report"))
+    found = [
+        path for part in parts for path in sorted(part.rglob("*")) if path.suffix in (".parquet", ".csv")
+    ]
+    return {str(path.relative_to(copy.folder)): path.read_bytes() for path in found}
 
 
 def jobs(run):
@@ -61,10 +56,8 @@ def jobs(run):
 
 def start(copy):
     command = [sys.executable, "-m", "snakemake", "all", "--cores", "2", "--rerun-incomplete"]
-    log = (copy.folder / "kills.log").open("a")
-    return subprocess.Popen(
-        [*command, "--configfile", CONFIG], cwd=copy.folder, env=copy.environment, stdout=log, stderr=log
-    )
+    with (copy.folder / "kills.log").open("a") as log:
+        return subprocess.Popen(command, cwd=copy.folder, env=copy.environment, stdout=log, stderr=log)
 
 
 def kill_one(run, rng, killed):
@@ -93,7 +86,7 @@ def kill_one(run, rng, killed):
 
 def outputs(copy):
     """What the workflow declares and has made: Snakemake would notice that it is gone."""
-    listed = copy.snakemake("all", "--summary", config=CONFIG).stdout.splitlines()[1:]
+    listed = copy.snakemake("all", "--summary", config=DEMO).stdout.splitlines()[1:]
     return [path for line in listed if (path := copy.folder / line.split("\t")[0]).is_file()]
 
 
@@ -108,7 +101,7 @@ def forget_some(made, rng):
 
 def test_after_many_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path):
     whole, copy = (Checkout(tmp_path / name) for name in ("whole", "killed") if not (tmp_path / name).mkdir())
-    whole.snakemake("all", config=CONFIG)
+    whole.snakemake("all", config=DEMO)
     expected, made = tables(whole), [path.relative_to(whole.folder) for path in outputs(whole)]
     rng, killed, n_runs, started = np.random.default_rng(SEED), Counter(), 0, time.monotonic()
     while killed.total() < KILLS:
@@ -120,7 +113,7 @@ def test_after_many_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path):
         assert returned == 0 or killed.total() > before, (copy.folder / "kills.log").read_text()[-5000:]
         if returned == 0:
             forget_some([copy.folder / path for path in made], rng)
-    copy.snakemake("all", "--rerun-incomplete", config=CONFIG)
+    copy.snakemake("all", "--rerun-incomplete", config=DEMO)
 
     minutes = (time.monotonic() - started) / 60
     print(
@@ -129,6 +122,5 @@ def test_after_many_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path):
     print(", ".join(f"{rule} {n}" for rule, n in sorted(killed.items())))
     found = tables(copy)
     assert found.keys() == expected.keys() and len(expected) > 5
-    for name, table in expected.items():
-        pd.testing.assert_frame_equal(found[name], table, obj=name)
-    assert copy.planned("all", config=CONFIG) == {}
+    assert [name for name in expected if found[name] != expected[name]] == []
+    assert copy.planned("all", config=DEMO) == {}
