@@ -5,6 +5,7 @@ id; it listens on loopback and touches no configuration of the system. `python -
 keeps one running until Ctrl-C, for a look by hand.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 # Program -> package of Debian and Ubuntu that brings it.
 PACKAGES = {
@@ -78,6 +81,8 @@ CPUs={cpus} RealMemory={memory_mb} Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES PriorityTier=1 State=UP
 PartitionName=gpu Nodes={host} PriorityTier=1 State=UP
 PartitionName=urgent Nodes={host} PriorityTier=10 PreemptMode=OFF State=UP
+PartitionName=short Nodes={host} PriorityTier=1 MaxTime=1 State=UP
+{more}
 """
 ACCOUNTING = """
 AccountingStorageType=accounting_storage/slurmdbd
@@ -148,9 +153,10 @@ class Cluster:
     accounting : with slurmdbd, and with the account `lab`, without which no job is accepted
     cpus, memory_mb : what the node says it has
     min_job_age : seconds for which the controller remembers a job that has ended; 300 is Slurm's default
+    more : lines of slurm.conf after all others, over which they go; `{folder}` in them is filled in
     """
 
-    def __init__(self, folder, *, accounting=True, cpus=4, memory_mb=16000, min_job_age=300):
+    def __init__(self, folder, *, accounting=True, cpus=4, memory_mb=16000, min_job_age=300, more=""):
         self.folder, self.accounting = Path(folder), accounting
         self.host = socket.gethostname().partition(".")[0]
         ports = ("controller_port", "node_port", "accounting_port", "database_port")
@@ -163,6 +169,7 @@ class Cluster:
             "min_job_age": min_job_age,
             **dict(zip(ports, free_ports(len(ports)), strict=True)),
         }
+        self.settings["more"] = more.format(**self.settings)
         self.daemons: dict[str, subprocess.Popen] = {}
         self.earlier: set[str] = set()  # jobs of tests before this one
 
@@ -183,11 +190,13 @@ class Cluster:
 
     def jobs(self):
         """Every job since the last `clear`: what was asked for, what was given, how it is."""
-        fields = ["JobArrayID", "Comment", "State", "Partition", "MinMemory", "tres-alloc", "RestartCnt"]
-        wide = ",".join(f"{name}:200|" for name in fields)
+        fields = {
+            "id": "JobArrayID", "comment": "Comment", "state": "State", "partition": "Partition",
+            "memory": "MinMemory", "time": "TimeLimit", "given": "tres-alloc", "restarts": "RestartCnt",
+        }  # fmt: skip
+        wide = ",".join(f"{field}:200|" for field in fields.values())
         lines = self.ask("squeue", "--noheader", "--states=all", "--sort=i", f"--Format={wide}").splitlines()
-        names = ["id", "comment", "state", "partition", "memory", "given", "restarts"]
-        jobs = [dict(zip(names, map(str.strip, line.split("|")), strict=False)) for line in lines]
+        jobs = [dict(zip(fields, map(str.strip, line.split("|")), strict=False)) for line in lines]
         return [job for job in jobs if job["id"] not in self.earlier]
 
     def of_rule(self, rule):
@@ -218,8 +227,7 @@ class Cluster:
         if self.accounting:
             self._start_accounting()
         self.start_controller()
-        self.launch("slurmd", "slurmd", "-D", "-N", self.host)
-        self.wait_for(lambda: self.node_state() in {"idle", "mixed", "allocated"}, "the node")
+        self.start_node()
         return self
 
     def stop(self):
@@ -239,6 +247,24 @@ class Cluster:
         """Start the controller, also again after `end("slurmctld")`: it knows its jobs from its files."""
         self.launch("slurmctld", "slurmctld", "-D")
         self.wait_for(lambda: self.ask("scontrol", "ping", check=False).endswith("UP"), "slurmctld")
+
+    def start_node(self):
+        """Start the node, also again after `fail_node`, and return when it takes jobs."""
+        self.launch("slurmd", "slurmd", "-D", "-N", self.host)
+        self.wait_for(lambda: self.node_state() in {"idle", "mixed", "allocated"}, "the node")
+
+    def fail_node(self, job):
+        """End the node at once with a job that it runs, as a power cut does; return when Slurm knows."""
+        listed = self.ask("scontrol", "listpids", job).splitlines()[1:]
+        started = [psutil.Process(int(line.split()[0])) for line in listed]
+        above = {parent for process in started for parent in process.parents()}
+        daemon = self.daemons.pop("slurmd")
+        daemon.kill()
+        for process in (*(one for one in above if one.name() == "slurmstepd"), *started):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        daemon.wait()
+        self.wait_for(lambda: self.node_state().startswith("down"), "the end of the node", 120)
 
     def launch(self, name, *command):
         """Start a daemon in the foreground of a session of its own."""

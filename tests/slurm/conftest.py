@@ -32,7 +32,8 @@ class OnCluster(Checkout):
     @property
     def environment(self):
         own = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(self.folder / "src")}
-        return {**self.cluster.environment, **own}
+        pretended = {"PERCEPT_DEVICE": "cpu"}  # the GPUs of the node are files
+        return {**self.cluster.environment, **own, **pretended}
 
     def site(self, values):
         """Write the site file."""

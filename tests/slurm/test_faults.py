@@ -34,6 +34,52 @@ def test_a_node_that_is_drained_and_resumed_only_delays(waiting, cluster):
     assert {job["state"] for job in cluster.jobs()} == {"COMPLETED"} and len(cluster.jobs()) == 2
 
 
+@pytest.fixture(scope="module")
+def watched(make_cluster):
+    """A cluster that misses a node soon, and on which a job that is in the queue again waits for a minute."""
+    return make_cluster(more="SlurmdTimeout=10\nAuthInfo=socket={folder}/munge/socket,cred_expire=60\n")
+
+
+@pytest.fixture
+def halfway(checkout, watched):
+    """A checkout on it whose splits wait like those of `waiting`, with an output that is not whole."""
+    checkout.cluster = watched
+    half = "Path(snakemake.output.described).write_text('half')"
+    checkout.first("freeze_split", f"{NOTE}\n{half}\n{WAIT}")
+    yield checkout
+    watched.clear()
+
+
+@pytest.mark.parametrize("command", ["squeue", "sacct"])
+def test_a_job_whose_node_fails_goes_back_into_the_queue_and_what_needs_it_runs_on(halfway, watched, command):
+    halfway.site({"account": "lab", "status_command": command})
+    undisturbed = (halfway.folder / SPLIT).read_bytes()
+    with halfway.submitting(TRUTH, *SOON, *SMALL_RUN) as run:
+        [[number, _]] = halfway.until(lambda: sees(halfway, 1))
+        watched.fail_node(number)
+        assert [job["state"] for job in watched.jobs()] == ["PENDING"]
+        watched.start_node()
+        halfway.until(lambda: sees(halfway, 2))
+        (halfway.folder / "go").touch()
+        assert run.wait(600) == 0, halfway.printed
+    assert [job for job, _ in sees(halfway, 2)] == [number, number]
+    split, training = watched.jobs()
+    assert (split["id"], split["state"], split["restarts"]) == (number, "COMPLETED", "1")
+    assert (training["state"], training["restarts"]) == ("COMPLETED", "0")
+    assert (halfway.folder / SPLIT).read_bytes() == undisturbed
+
+
+def test_a_job_that_may_not_go_back_into_the_queue_when_its_node_fails_is_submitted_again(halfway, watched):
+    with halfway.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
+        [[number, _]] = halfway.until(lambda: sees(halfway, 1))
+        watched.ask("scontrol", "update", f"jobid={number}", "requeue=0")
+        watched.fail_node(number)
+        watched.start_node()
+        (halfway.folder / "go").touch()
+        assert run.wait(400) == 0, halfway.printed
+    assert [job["state"] for job in watched.of_rule("freeze_split")] == ["NODE_FAIL", "COMPLETED"]
+
+
 def test_a_login_process_that_is_killed_leaves_nothing_that_the_next_run_trips_over(waiting, cluster):
     with waiting.submitting(SPLIT, *SOON, *SMALL_RUN) as run:
         [[left, _]] = waiting.until(lambda: sees(waiting, 1))

@@ -76,6 +76,33 @@ def test_a_job_that_needs_more_memory_is_given_more_at_its_second_attempt(checko
     assert [line.split()[0] for line in checkout.lines("seen")] == [first["id"], second["id"]]
 
 
+@pytest.mark.parametrize(("partition", "minutes", "seconds"), [("main", 2, 65), ("short", 1, 0)])
+def test_a_job_that_takes_too_long_is_given_twice_the_time_or_what_the_partition_allows(
+    checkout, cluster, partition, minutes, seconds
+):
+    checkout.site({"account": "lab", "partition": partition})
+    allow(checkout, "voxels", "freeze_split", minutes=1)
+    slow = f"import time; time.sleep({seconds} if again else 600)"
+    checkout.first("freeze_split", f"again = Path('seen').exists()\n{NOTE}\n{slow}")
+    done = checkout.submit(SPLIT, *SOON, *SMALL_RUN)
+    first, second = cluster.of_rule("freeze_split")
+    assert [first["state"], second["state"]] == ["TIMEOUT", "COMPLETED"]
+    assert [first["time"], second["time"]] == ["1:00", f"{minutes}:00"]
+    assert f"SLURM-job '{first['id']}' failed, SLURM status is: 'TIMEOUT'" in done.stdout
+    fitted = f"freeze_split asks for 2 minutes, and the partition {partition} allows 1, which it is given"
+    assert (fitted in done.stdout) == (partition == "short")
+    assert [line.split()[0] for line in checkout.lines("seen")] == [first["id"], second["id"]]
+
+
+def allow(checkout, file, rule, minutes):
+    """Let a rule ask for so many minutes at its first attempt."""
+    path = checkout.folder / f"rules/{file}.smk"
+    asked = rf"(^rule {rule}:$.*?runtime=growing\()\d+"
+    text, n = re.subn(asked, rf"\g<1>{minutes}", path.read_text(), count=1, flags=re.DOTALL | re.MULTILINE)
+    assert n == 1
+    path.write_text(text)
+
+
 def test_a_job_that_always_fails_runs_once_in_each_of_its_allocations(checkout, cluster):
     checkout.first("freeze_split", f"{NOTE}\nraise ValueError('a fault of the test')")
     done = checkout.submit(SPLIT, *SOON, *SMALL_RUN, check=False)

@@ -88,19 +88,21 @@ def test_a_job_without_a_state_is_not_spoken_of():
     assert heard(guard_that_hears(({"7": "", "8": "RUNNING"}, 0.1))) == [{"8": "RUNNING"}]
 
 
+@pytest.mark.parametrize("word", ["PREEMPTED", "NODE_FAIL"])
 @pytest.mark.parametrize(
     ("squeue", "told"),
     [
         ("PENDING\n", "PENDING"),
         ("COMPLETING\n", "COMPLETING"),
         ("PREEMPTED\n", "FAILED"),
+        ("NODE_FAIL\n", "FAILED"),
         ("", "FAILED"),
         (None, "FAILED"),
     ],
 )
-def test_a_preempted_job_has_ended_unless_it_is_in_the_queue_again(slurm, squeue, told):
+def test_a_job_that_lost_its_node_has_ended_unless_it_is_in_the_queue_again(slurm, word, squeue, told):
     slurm.says |= {"squeue": squeue, "scontrol": "UP"}
-    assert heard(guard_that_hears(({"7": "PREEMPTED"}, 0.1)), command="sacct --name run") == [{"7": told}]
+    assert heard(guard_that_hears(({"7": word}, 0.1)), command="sacct --name run") == [{"7": told}]
 
 
 def test_a_silence_is_waited_out_and_said_once(caplog):
