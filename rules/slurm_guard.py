@@ -29,8 +29,8 @@ from percept.preflight import machine
 REMEMBERED_S = 240
 # Answers in a row without a job that was submitted, after which it is held to be gone.
 MISSED = 3
-# How a job may have ended that the executor would take for one that is still running; after NODE_FAIL it would
-# wait for a job that does not come again, and keep others from nodes whose names it took from one that waits.
+# How a job may have ended that the executor would take for one that is still running. After NODE_FAIL it would
+# also keep other jobs from the nodes of this one, by a name that is none while the job waits.
 ENDED = dict.fromkeys(("PREEMPTED", "NODE_FAIL", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"), "FAILED")
 AGAIN = {"PREEMPTED", "NODE_FAIL"}  # unless it is in the queue again
 UNDER_WAY = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING"}
@@ -381,8 +381,8 @@ class Guard:
 def _told(job: str, word: str) -> str:
     """What the executor is told of a job in some state.
 
-    The database says `PREEMPTED`, or `NODE_FAIL`, of a job that waits in the queue again and will go on. While
-    the controller is away nobody knows, and the job is asked about again.
+    The database says `PREEMPTED` or `NODE_FAIL` of a job that waits in the queue again, and will go on.
+    While the controller is away nobody knows, and the job is asked about again.
     """
     if word in AGAIN:
         state = state_in_queue(job)
