@@ -29,8 +29,8 @@ from percept.preflight import machine
 REMEMBERED_S = 240
 # Answers in a row without a job that was submitted, after which it is held to be gone.
 MISSED = 3
-# How a job may have ended that the executor would take for one that is still running. After NODE_FAIL it would
-# also keep other jobs from the nodes of this one, by a name that is none while the job waits.
+# How a job may have ended that the executor would take for one that is still running. After NODE_FAIL it
+# would also keep other jobs from the nodes of this one, by a name that is none while the job waits.
 ENDED = dict.fromkeys(("PREEMPTED", "NODE_FAIL", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"), "FAILED")
 AGAIN = {"PREEMPTED", "NODE_FAIL"}  # unless it is in the queue again
 UNDER_WAY = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING"}
