@@ -1,6 +1,5 @@
 """The challenge's pickled tables of names are taken apart, and nothing in them is ever executed."""
 
-import gc
 import io
 import json
 import os
@@ -109,23 +108,10 @@ def test_operations_that_make_or_find_objects_are_refused_by_name(tmp_path, pick
         mapping.read(tmp_path, "streams")
 
 
-@pytest.fixture
-def without_what_tests_left():
-    """Keeps the garbage collector from walking through what thousands of tests before left alive.
-
-    60,000 nested tuples may start it, and one walk over all of that takes longer than the reader.
-    """
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 # One tuple, forty times the pair of the one before: 2^40 numbers to whoever hashes it or writes it out.
 SHARED = b"K\x01q\x00" + b"h\x00\x86q\x00" * 40
-HANGING_S = 5  # of the processor: a twentieth of a second is needed, and whoever looks needs hours
 
 
-@pytest.mark.usefixtures("without_what_tests_left")
 @pytest.mark.parametrize(
     "pickled",
     [
@@ -141,10 +127,15 @@ HANGING_S = 5  # of the processor: a twentieth of a second is needed, and whoeve
 )
 def test_a_file_that_would_hang_whoever_looks_at_its_values_is_refused_at_once(tmp_path, pickled):
     save(tmp_path, TABLE, pickled)
+    assert min(seconds_to_refuse(tmp_path) for _ in range(3)) < 1
+
+
+def seconds_to_refuse(folder):
+    """Of this thread: a twentieth of one is needed; once, other things on the machine may add to it."""
     begun = time.thread_time()
     with pytest.raises(PerceptError, match=r"mapping_streams\.npy is no table of region names"):
-        mapping.read(tmp_path, "streams")
-    assert time.thread_time() - begun < HANGING_S
+        mapping.read(folder, "streams")
+    return time.thread_time() - begun
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (((((", b"{'descr': " + b"-" * 9000 + b"1}", b"\xff"])
