@@ -66,12 +66,6 @@ def analysed_voxels():
     return {"rois": section("voxels.rois"), "normalisation": section("voxels.normalisation")}
 
 
-def analysis_gpus():
-    """GPUs that the analyses ask for: one, if a decoder or a generator of theirs asks for any."""
-    named = CONFIG.interpretation.leave_one_out.values()
-    asked = [CONFIG.decoders[one.decoder].n_gpus for one in named]
-    asked += [CONFIG.reconstructions[name].generator.n_gpus for name in shown_by_analyses().values()]
-    return min(1, max(asked, default=0))
 
 
 def analysis_mb(wildcards, input, attempt):

@@ -20,7 +20,7 @@ from percept.backbones import catalogue, tiny
 from percept.backbones import store as backbones
 from percept.backbones.tiny import data as tiny_data
 from percept.datasets import coco, nsd_keys, ownership
-from percept.preflight import memory, times
+from percept.preflight import asks, memory, times
 from percept.report import systems
 from percept.voxels import roi
 

@@ -89,12 +89,12 @@ if CONFIG.reconstructions:
         priority: FIRST
         conda:
             "../envs/decoding.yaml"
-        threads: 4 if metric_gpus() else 1
+        threads: 4 if asks.scoring(CONFIG) else 1
         resources:
             **ON_GPUS,
             mem_mb=growing(8000),
             runtime=growing(240),
-            gpu=metric_gpus(),
+            gpu=asks.scoring(CONFIG),
         params:
             dataset=measured(),
             decoders=main_decoders,
@@ -157,12 +157,12 @@ rule score_splits:
         f"{BENCHMARKS}/evaluation/{{subject}}/score_splits.tsv"
     conda:
         "../envs/decoding.yaml"
-    threads: 4 if split_gpus() else 1
+    threads: 4 if asks.comparing(CONFIG) else 1
     resources:
         **ON_GPUS,
         mem_mb=scoring_mb,
         runtime=growing(120),
-        gpu=split_gpus(),
+        gpu=asks.comparing(CONFIG),
     params:
         dataset=measured(),
         runs=split_runs,

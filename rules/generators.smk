@@ -89,12 +89,12 @@ if VOTES:
         priority: FIRST
         conda:
             "../envs/decoding.yaml"
-        threads: 4 if vote_gpus() else 1
+        threads: 4 if asks.voting(CONFIG) else 1
         resources:
             **ON_GPUS,
             mem_mb=growing(4000),
             runtime=growing(60),
-            gpu=vote_gpus(),
+            gpu=asks.voting(CONFIG),
         params:
             dataset=measured(),
             votes={name: shown_as(name) for name in VOTES},

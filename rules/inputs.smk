@@ -155,10 +155,6 @@ def generator_minutes(wildcards, attempt):
     return times.generating(generator_gpus(wildcards)) * attempt
 
 
-def metric_gpus():
-    """GPUs that the metric networks ask for: the tiny ones need none."""
-    images = CONFIG.evaluation.images
-    return catalogue.n_gpus(images.device, *images.networks)
 
 
 def decoder_mb(wildcards, input, attempt):
@@ -401,9 +397,6 @@ def vote_weights(wildcards):
     return manifests(sorted(names))
 
 
-def vote_gpus():
-    """GPUs that comparing the candidates of votes asks for."""
-    return max((CONFIG.reconstructions[vote].generator.n_gpus for vote in VOTES), default=0)
 
 
 def is_bound(reconstruction):
@@ -496,10 +489,6 @@ def split_reconstructions(wildcards):
     ]
 
 
-def split_gpus():
-    """GPUs that comparing images of the splits asks for."""
-    asked = [CONFIG.reconstructions[name].splits for name in SPLIT_IMAGES]
-    return max((catalogue.n_gpus(one.device, one.network) for one in asked), default=0)
 
 
 def swept_runs(sweep):

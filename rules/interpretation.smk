@@ -21,7 +21,7 @@ if CONFIG.interpretation.leave_one_out:
             **ON_GPUS,
             mem_mb=analysis_mb,
             runtime=growing(240),
-            gpu=analysis_gpus(),
+            gpu=asks.analysing(CONFIG),
         params:
             dataset=measured(),
             analyses=analyses(),

@@ -1,4 +1,4 @@
-"""GPUs that jobs ask for: what the functions behind `gpu=` of the rules say, rule by rule.
+"""GPUs that jobs ask for, rule by rule: what `gpu` of the rules is.
 
 Only rules that the configuration plans are here. A GAN or a pool that no reconstruction uses is not made.
 """
@@ -17,7 +17,7 @@ def gpus(cfg: BaseConfig) -> dict[str, dict[str, int]]:
     Of every rule that can ask for a GPU and is planned, also where its jobs ask for none.
     """
     made = {name: one for name, one in cfg.reconstructions.items() if not one.generator.chooses_from}
-    votes = [one.generator for one in cfg.reconstructions.values() if one.generator.chooses_from]
+    votes = any(one.generator.chooses_from for one in cfg.reconstructions.values())
     found = {
         "train_decoder": {name: one.n_gpus for name, one in cfg.every_decoder.items()},
         "encode_target": {name: one.n_gpus for name, one in cfg.targets.items()},
@@ -25,10 +25,10 @@ def gpus(cfg: BaseConfig) -> dict[str, dict[str, int]]:
         "train_gan": {name: cfg.gans[name].n_gpus for name in gans(cfg)},
         "reconstruct_images": {name: one.generator.n_gpus for name, one in made.items()},
         "reconstruct_splits": {name: made[name].generator.n_gpus for name in splits(cfg)},
-        "vote_images": {"": max(vote.n_gpus for vote in votes)} if votes else {},
-        "score_reconstructions": {"": _scoring(cfg)} if cfg.reconstructions else {},
-        "score_splits": {"": _splits(cfg)} if any(one.fitted for one in cfg.every_decoder.values()) else {},
-        "leave_voxels_out": {"": _analyses(cfg)} if cfg.interpretation.leave_one_out else {},
+        "vote_images": {"": voting(cfg)} if votes else {},
+        "score_reconstructions": {"": scoring(cfg)} if cfg.reconstructions else {},
+        "score_splits": {"": comparing(cfg)} if any(one.fitted for one in cfg.every_decoder.values()) else {},
+        "leave_voxels_out": {"": analysing(cfg)} if cfg.interpretation.leave_one_out else {},
     }
     return {rule: asked for rule, asked in found.items() if asked}
 
@@ -62,18 +62,26 @@ def splits(cfg: BaseConfig) -> list[str]:
     return [name for name, one in cfg.reconstructions.items() if one.splits is not None]
 
 
-def _scoring(cfg: BaseConfig) -> int:
+def scoring(cfg: BaseConfig) -> int:
+    """GPUs for the metric networks; the tiny ones need none."""
     images = cfg.evaluation.images
     return catalogue.n_gpus(images.device, *images.networks)
 
 
-def _splits(cfg: BaseConfig) -> int:
+def voting(cfg: BaseConfig) -> int:
+    """GPUs to compare the candidates of all votes."""
+    generators = [one.generator for one in cfg.reconstructions.values()]
+    return max((one.n_gpus for one in generators if one.chooses_from), default=0)
+
+
+def comparing(cfg: BaseConfig) -> int:
+    """GPUs to compare the images of the splits with what was seen."""
     shown = [cfg.reconstructions[name].splits for name in splits(cfg)]
     return max((catalogue.n_gpus(one.device, one.network) for one in shown), default=0)
 
 
-def _analyses(cfg: BaseConfig) -> int:
-    """One, where a decoder or a generator of an analysis asks for any."""
+def analysing(cfg: BaseConfig) -> int:
+    """One, if a decoder or a generator of the analyses that leave voxels out asks for any."""
     named = cfg.interpretation.leave_one_out.values()
     asked = [cfg.decoders[one.decoder].n_gpus for one in named]
     shown = [one.images.reconstruction for one in named if one.images is not None]

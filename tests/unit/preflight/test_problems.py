@@ -285,7 +285,6 @@ def test_what_was_recorded_comes_before_the_model(tmp_path):
 
 
 def test_a_record_of_this_machine_says_nothing_of_the_gpus_of_a_cluster(tmp_path):
-    configured("nsd.yaml")
     for rule, path in {
         "train_decoder": "decoders/subj01/mindeye/seed-0", "score_decoders": "evaluation/subj01",
     }.items():  # fmt: skip
