@@ -66,8 +66,6 @@ def analysed_voxels():
     return {"rois": section("voxels.rois"), "normalisation": section("voxels.normalisation")}
 
 
-
-
 def analysis_mb(wildcards, input, attempt):
     """Memory for the responses, the singular vectors of the training ones, and one set of predictions."""
     return (2 * memory_mb(wildcards, input, 1) + predictions_mb(input)) * attempt

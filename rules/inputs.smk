@@ -155,8 +155,6 @@ def generator_minutes(wildcards, attempt):
     return times.generating(generator_gpus(wildcards)) * attempt
 
 
-
-
 def decoder_mb(wildcards, input, attempt):
     """Memory to train a decoder; a network of full size passes through that of the host with its optimiser."""
     betas = Path(input.betas).stat().st_size
@@ -397,8 +395,6 @@ def vote_weights(wildcards):
     return manifests(sorted(names))
 
 
-
-
 def is_bound(reconstruction):
     """Whether a reconstruction looks at what was seen: an upper bound, no method."""
     return CONFIG.reconstructions[reconstruction].generator.uses_truth
@@ -487,8 +483,6 @@ def split_reconstructions(wildcards):
     return [
         ({**main[name], "name": name}, section(f"reconstructions.{name}.splits")) for name in SPLIT_IMAGES
     ]
-
-
 
 
 def swept_runs(sweep):
